@@ -116,7 +116,7 @@ def write(folder: Path, rows: Sequence[Row], speeds: Sequence[Speed]) -> list[Pa
 
 
 def read(file: str | Path) -> list[Row]:
-    """The rows of a table of results, a CSV or Parquet file.
+    """Returns the rows of a table of results, a CSV or Parquet file.
 
     Raises:
         DataError: The file is not such a table.
@@ -127,7 +127,7 @@ def read(file: str | Path) -> list[Row]:
 
 
 def read_speed(file: str | Path) -> list[Speed]:
-    """The rows of ``speed.csv``; raises :class:`DataError` for another file."""
+    """Returns the rows of ``speed.csv``; raises :class:`DataError` for another file."""
     return _read(Path(file), Speed, "zoo bulk evaluate PATTERN -o DIR writes one: DIR/speed.csv")
 
 
@@ -197,7 +197,8 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def compare(rows: Sequence[Row], old: Sequence[Row]) -> list[Change]:
-    """A change for each of ``rows``; rows of ``old`` alone are left out, since the list of jobs does not name them.
+    """Returns a change for each of ``rows``; rows of ``old`` alone are left out, since the list of jobs does not name
+    them.
 
     Raises :class:`DataError` if ``old`` has two rows of one subject.
     """

@@ -97,8 +97,8 @@ def create(
             raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
     found = resolve.with_tag(resolve.model_named(name, weights), pretrained)
     if weights is not None and (found.weights or pretrained):
-        said = f"pretrained={pretrained!r}" if pretrained else name
-        raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
+        tag = f"pretrained={pretrained!r}" if pretrained else name
+        raise WeightsError(f"{tag} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
     registry.require(found.model)  # before a file is fetched for a network that cannot be built
     used = resolve.use(found) if found.weights or pretrained else None
 
@@ -109,8 +109,8 @@ def create(
         entry, file = used
         module, _ = loading.build_from(file, found.model, entry, **sizes, **args)
     elif weights is not None:
-        given, file = resolve.use_given(found, weights)
-        module, _ = loading.build_from(file, found.model, given, **sizes, **args)
+        stated, file = resolve.use_given(found, weights)
+        module, _ = loading.build_from(file, found.model, stated, **sizes, **args)
     else:
         module, _ = loading.build(found.model, **sizes, **args)
     if features_only:
@@ -129,7 +129,7 @@ def _check_features(features_only: bool, out_indices: int | Sequence[int] | None
 def create_trained(
     name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None, **args: Any
 ) -> "Network":
-    """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights.
+    """Returns the trained network that ``name`` means: from ``weights``, by its tag, or with its default weights.
 
     ``name`` may also be a file that is a network, such as ``zoo export`` writes; plugins open these.
     """
@@ -142,12 +142,12 @@ def create_trained(
 
 
 def as_network(model: "str | nn.Module", **args: Any) -> "Network":
-    """``model`` itself, or the trained network of a name (:func:`create_trained`)."""
+    """Returns ``model`` itself, or the trained network of a name (:func:`create_trained`)."""
     return create_trained(model, **args) if isinstance(model, str) else cast("Network", model)
 
 
 def info_of(model: "nn.Module") -> "ModelInfo":
-    """What :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
+    """Returns what :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
     info: ModelInfo | None = getattr(model, "zoo_info", None)
     if info is None:
         raise WeightsError(f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.")
@@ -196,7 +196,7 @@ def fetch(name: str, *, source: str | None = None) -> Path:
 
 
 def info(name: str) -> dict[str, Any]:
-    """All that is known of a model or of weights. Imports no torch.
+    """Returns all that is known of a model or of weights. Imports no torch.
 
     Args:
         name: An architecture, weights, or a repository (``hf-hub:OWNER/NAME``).
@@ -219,7 +219,7 @@ def info(name: str) -> dict[str, Any]:
 
 
 def preprocess(model: "nn.Module") -> "Transform":
-    """The transform from a Pillow image to the input of a network, as its weights expect it.
+    """Returns the transform from a Pillow image to the input of a network, as its weights expect it.
 
     Args:
         model: A network that :func:`zoo.create` returned.
@@ -245,7 +245,7 @@ def preprocess(model: "nn.Module") -> "Transform":
 def transforms(
     model: "str | nn.Module", *, train: bool = False, size: int | None = None
 ) -> "Callable[[Picture], torch.Tensor]":
-    """The transform of images to the input of a network, for your own data set or data loader.
+    """Returns the transform of images to the input of a network, for your own data set or data loader.
 
     Works in torchvision's ``v2.Compose`` and as the ``transform`` of its data sets.
 
@@ -286,7 +286,7 @@ def transforms(
 
 
 def _preprocess_named(name: str) -> Preprocess:
-    """The preprocessing of a name; weights are fetched only if a conversion states it."""
+    """Returns the preprocessing of a name; weights are fetched only if a conversion states it."""
     found = resolve.find(name)
     entry = None if found.weights is None else resolve.weights_for(found)
     if entry is not None and entry.preprocess is None and entry.needs_conversion:

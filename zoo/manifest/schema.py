@@ -288,11 +288,11 @@ def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
     if not 0 <= correct <= n or n == 0:
         raise ValueError(f"{correct} correct of {n}: expected 0 <= correct <= n and n > 0")
     share = correct / n
-    centre = share + z * z / (2 * n)
+    center = share + z * z / (2 * n)
     reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    low = 0.0 if correct == 0 else (centre - reach) / scale
-    high = 1.0 if correct == n else (centre + reach) / scale
+    low = 0.0 if correct == 0 else (center - reach) / scale
+    high = 1.0 if correct == n else (center + reach) / scale
     return low, high
 
 

@@ -64,9 +64,9 @@ def with_entry(text: str, entry: Weights, file: str = "<manifest>") -> str:
     if old.get(entry.name) == entry:
         return text
     lines = text.splitlines(keepends=True)
-    own, end = _tables_of(lines, entry)
-    if own and _are_together(lines, own, end):
-        changed = "".join(lines[: own[0]]) + render(entry) + "".join(lines[end:])
+    starts, end = _tables_of(lines, entry)
+    if starts and _are_together(lines, starts, end):
+        changed = "".join(lines[: starts[0]]) + render(entry) + "".join(lines[end:])
     else:
         changed = _joined(text, render(entry))
     _check_rest(file, text, changed, entry.name)
@@ -77,12 +77,12 @@ def with_probe(text: str, entry: Weights, probe: Probe, file: str = "<manifest>"
     """Returns ``text`` with ``probe`` as the table ``[arch.tag.probe]`` of ``entry``."""
     table = render_probe(entry, probe)
     lines = text.splitlines(keepends=True)
-    own, end = _tables_of(lines, entry)
+    starts, end = _tables_of(lines, entry)
     is_probe = re.compile(rf"\[{re.escape(table_name(entry))}\.probe\]")
-    old = next((number for number in own if is_probe.match(lines[number])), None)
+    old = next((number for number in starts if is_probe.match(lines[number])), None)
     if old is not None:
         changed = "".join(lines[:old]) + table + "".join(lines[_end_of_table(lines, old) :])
-    elif own:
+    elif starts:
         changed = _joined("".join(lines[:end]), table) + "".join(lines[end:])
     else:
         changed = text

@@ -41,7 +41,7 @@ class Offered(NamedTuple):
 
 
 def offered(field: str, core: Collection[str] = ()) -> list[Offered]:
-    """All extensions in this ``field`` of usable plugins; ``core`` are Zoo's own names."""
+    """Returns all extensions in this ``field`` of usable plugins; ``core`` are Zoo's own names."""
     return [
         Offered(name if _is_short(field, name, row, core) else f"{row.name}/{name}", row.plugin, spec)
         for row in _decoded()
@@ -52,15 +52,17 @@ def offered(field: str, core: Collection[str] = ()) -> list[Offered]:
 
 
 def find(field: str, name: str, core: Collection[str] = ()) -> Offered | None:
-    """The extension ``name`` or ``plugin/name``; None if no plugin brings it, or if it is one of Zoo's own.
+    """Returns the extension ``name`` or ``plugin/name``; None if no plugin brings it, or if it is one of Zoo's own.
 
     Raises :class:`AmbiguousNameError` if several third parties bring it.
     """
-    known = offered(field, core)
-    full = [one for one in known if name in (one.name, f"{one.plugin.name}/{one.spec.name}")]
+    every = offered(field, core)
+    full = [
+        extension for extension in every if name in (extension.name, f"{extension.plugin.name}/{extension.spec.name}")
+    ]
     if full or name in core:
         return full[0] if full else None
-    rivals = [one.name for one in known if one.spec.name == name]
+    rivals = [extension.name for extension in every if extension.spec.name == name]
     if rivals:
         raise AmbiguousNameError(
             f"Several plugins have the {WORDS[field]} {name!r}.", hint=f"Use {' or '.join(rivals)}."
@@ -69,7 +71,7 @@ def find(field: str, name: str, core: Collection[str] = ()) -> Offered | None:
 
 
 def require(field: str, name: str, core: Collection[str] = ()) -> Offered:
-    """As :func:`find`; raises :class:`UnknownNameError` with all names if no plugin brings it."""
+    """Finds as :func:`find` does; raises :class:`UnknownNameError` with all names if no plugin brings it."""
     found = find(field, name, core)
     if found is None:
         known = names_in(field, core)
@@ -78,7 +80,7 @@ def require(field: str, name: str, core: Collection[str] = ()) -> Offered:
 
 
 def names_in(field: str, core: Collection[str] = ()) -> list[str]:
-    """``core`` and the names of the extensions of plugins."""
+    """Returns ``core`` and the names of the extensions of plugins."""
     return [*core, *(one.name for one in offered(field, core))]
 
 
@@ -168,8 +170,8 @@ def converter_of(file: str, name: str = "") -> Tool:
     if tool is None:
         raise FileFormatError(
             f"{name and f'{name}: '}{file}: no plugin converts files with this ending.",
-            hint=f"Plugins convert those that end in {', '.join(known)}."
-            if (known := _tools("converters"))
+            hint=f"Plugins convert those that end in {', '.join(endings)}."
+            if (endings := _tools("converters"))
             else "No plugin converts files; zoo plugins says which are disabled or broken.",
         )
     return tool

@@ -104,7 +104,7 @@ def require(model: Model) -> None:
 
 
 def is_installed(requirement: Requirement) -> bool:
-    """Whether what a hook needs can be imported; nothing is."""
+    """Returns whether what a hook needs can be imported; nothing is."""
     return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
 
 
@@ -142,12 +142,12 @@ def hook(
             raise MissingExtraError.of(target, requirement.module, requirement.install)
     module, _, function = target.partition(":")
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        value: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise PluginError(f"Hook {target!r} cannot be imported: {error}") from error
     if role is not None:
-        role.check(found, target, of, more)
-    return found
+        role.check(value, target, of, more)
+    return value
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def blaming(target: str, name: str) -> Iterator[None]:
 
 
 def resource(address: str) -> Path:
-    """The file that ``"package:path"`` names. Finding it imports no package.
+    """Returns the file that ``"package:path"`` names. Finding it imports no package.
 
     Args:
         address: The package and the path within it.
@@ -211,7 +211,7 @@ SAFE: Mapping[str, Argument] = {
 
 
 def settings_in(build: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``args`` that ``build`` does not have and the network may have (``SETTINGS``)."""
+    """Returns those of ``args`` that ``build`` does not have and the network may have (``SETTINGS``)."""
     known = args_of(build)
     return {} if known is None else {key: args[key] for key in SETTINGS if key in args and key not in known}
 
@@ -219,24 +219,24 @@ def settings_in(build: Callable[..., Any], args: Mapping[str, Any]) -> dict[str,
 def args_of_file(
     model: Model, args: Mapping[str, Any], source: object, *, overridden: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The valid build arguments in ``args`` of a file, except those that the caller has ``overridden``.
+    """Returns the valid build arguments in ``args`` of a file, except those that the caller has ``overridden``.
 
     A file may come from anyone, so it may only repeat the row's arguments and set those in ``file_args``. ``source`` is
     its name in errors. Raises :class:`WeightsError` for any other argument or value.
     """
-    taken = {key: value for key, value in args.items() if key not in overridden}
-    for key in undeclared_args(model, taken):
+    used = {key: value for key, value in args.items() if key not in overridden}
+    for key in undeclared_args(model, used):
         allowed = f"{key} may be {model.file_args[key]}" if key in model.file_args else _settable(model)
         raise WeightsError(
-            f"{source} sets {key} = {taken[key]!r}, which weights files of {model.name} are not allowed to set.",
+            f"{source} sets {key} = {used[key]!r}, which weights files of {model.name} are not allowed to set.",
             hint=f"{allowed}. If you trust the file, set it yourself: --arg {key}=VALUE ({key}=VALUE). "
             "The plugin's author can allow it in Model.file_args.",
         )
-    return taken
+    return used
 
 
 def undeclared_args(model: Model, args: Mapping[str, Any]) -> list[str]:
-    """The names of those ``args`` that a weights file of ``model`` may not set."""
+    """Returns the names of those ``args`` that a weights file of ``model`` may not set."""
     allowed = {**SAFE, **model.file_args}
     return [
         key
@@ -255,14 +255,14 @@ def check_args(model: Model, build: Callable[..., Any], args: Collection[str]) -
 
 
 def unknown_arg(model: Model, name: str, known: list[str]) -> UnknownNameError:
-    """The error for an argument ``name`` that ``model`` does not have, with those that it has."""
+    """Returns the error for an argument ``name`` that ``model`` does not have, with those that it has."""
     near = UnknownNameError.of("argument", name, known).hint
     every = f"Arguments: {', '.join(known)}."
     return UnknownNameError(f"{model.name} has no argument {name!r}.", hint=f"{near} {every}" if near else every)
 
 
 def args_of(build: Callable[..., Any]) -> list[str] | None:
-    """The arguments of ``build``, with those of ``**options: Unpack[TypedDict]``; None if it accepts any."""
+    """Returns the arguments of ``build``, with those of ``**options: Unpack[TypedDict]``; None if it accepts any."""
     names: list[str] = []
     try:
         parameters = inspect.signature(build).parameters.values()

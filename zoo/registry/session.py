@@ -44,7 +44,8 @@ def __getattr__(name: str) -> Callable[..., Any]:
 
 @cache
 def current() -> Registry:
-    """The registry of this process: the plugins that are installed and those that were registered. It is read once.
+    """Returns the registry of this process: the plugins that are installed and those that were registered. It is read
+    once.
 
     Returns:
         The registry.
@@ -158,7 +159,7 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
     Their files are in that directory, or else at the entry's hub. They add names and never replace any:
     a mirror is not trusted to say what a known name means. Of two directories the first decides.
     """
-    found: dict[str, dict[str, Described]] = {}
+    by_arch: dict[str, dict[str, Described]] = {}
     for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
         folder = Path(os.path.expanduser(address))
         file = folder / "manifest.toml"
@@ -173,10 +174,10 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
                     entry = replace(entry, hub=address)
                 elif entry.is_relative:
                     entry = replace(entry, hub=str(folder / entry.hub))
-                first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
+                first = by_arch.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
                 if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
                     log.warning("%s: %s is ignored, %s defines other bytes first", address, entry.name, first.folder)
-    return {arch: tuple(tags.values()) for arch, tags in found.items()}
+    return {arch: tuple(tags.values()) for arch, tags in by_arch.items()}
 
 
 @overload
@@ -255,9 +256,9 @@ def _add(
 
 def _hook(builder: Callable[..., Any], row: Model) -> Callable[..., Any]:
     """Returns a build hook that calls ``builder`` with those of the two usual arguments that it has."""
-    known = args_of(builder)
+    accepted = args_of(builder)
     usual = {"num_classes": row.num_classes, "in_chans": row.preprocess.input_size[0]}
-    passed = [key for key in usual if known is None or key in known]
+    passed = [key for key in usual if accepted is None or key in accepted]
 
     def build(**args: Any) -> Any:
         for key in usual:
@@ -272,10 +273,10 @@ def _hook(builder: Callable[..., Any], row: Model) -> Callable[..., Any]:
             network.num_classes = args.get("num_classes", row.num_classes)
         return network
 
-    own = [part for part in inspect.signature(builder).parameters.values() if part.name not in usual]
+    parameters = [part for part in inspect.signature(builder).parameters.values() if part.name not in usual]
     of_usual = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY) for key in usual]
-    rest = [part for part in own if part.kind is part.VAR_KEYWORD]
-    own = [part for part in own if part.kind not in (part.VAR_KEYWORD, part.VAR_POSITIONAL)]
-    named = [part.replace(kind=part.KEYWORD_ONLY) for part in own]
+    rest = [part for part in parameters if part.kind is part.VAR_KEYWORD]
+    parameters = [part for part in parameters if part.kind not in (part.VAR_KEYWORD, part.VAR_POSITIONAL)]
+    named = [part.replace(kind=part.KEYWORD_ONLY) for part in parameters]
     build.__signature__ = inspect.Signature([*of_usual, *named, *rest])  # type: ignore[attr-defined]  # read by inspect
     return build

@@ -102,8 +102,8 @@ class Plugin(Spec, frozen=True):
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"duplicate models: {', '.join(twice)}")
         for brought in (self.datasets, self.attacks, self.looks, self.exports, self.readers):
-            own = [extension.name for extension in brought]
-            self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
+            names = [extension.name for extension in brought]
+            self.require(len(names) == len({*names}), f"two extensions of one kind have one name: {', '.join(names)}")
         for name in self.commands:
             is_command = _COMMAND.fullmatch(name) is not None
             self.require(is_command, f"command {name!r} must have lower case letters, digits, -; or be 'name --option'")
