@@ -143,7 +143,9 @@ def test_a_folder_of_ones_own_is_trained_on_without_a_word_and_its_best_epoch_on
     data = stripes(tmp_path / "stripes", {"train": 20, "val": 10, "test": 5})
     answer = ask("train", "resnet20", "--data", data, "--set", "epochs=6", "-o", tmp_path / "run")
     assert answer.exit_code == 0, answer.stderr
-    assert answer.stderr.splitlines()[0].startswith("resnet20, 40 images of stripes, 20 held out, recipe own_images: 6")
+    first = answer.stderr.splitlines()[0]
+    assert first.startswith("resnet20, 40 images of stripes, 20 held out, recipe own_images (")
+    assert "): 6 epochs of " in first
     recipe = config_of(tmp_path / "run")["recipe"]
     assert (recipe["augment"]["pad_crop"], recipe["augment"]["flip"]) == (4, True)
     assert config_of(tmp_path / "run")["data"]["validation"]["split"] == "val"
