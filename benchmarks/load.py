@@ -84,7 +84,7 @@ def calls(name: str, hub: Path) -> dict[str, str]:
 
 
 def measure_within(name: str, hub: Path) -> tuple[str, ...]:
-    imports = dict.fromkeys(("zoo", "zoo from .pth"), "zoo, zoo.creation, zoo.loading") | {"timm": "timm"}
+    imports = dict.fromkeys(("zoo", "zoo from .pth"), "zoo, zoo.loading.create, zoo.loading") | {"timm": "timm"}
     results = {}
     for way, create in calls(name, hub).items():
         printed = _python(WITHIN.format(imports=imports[way], create=create))

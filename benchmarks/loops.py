@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from turns import Pace
 
 import zoo
-from zoo import creation, evaluation, training
+from zoo import evaluation, training
 from zoo.data import ImageSet
-from zoo.system.malloc import keep_freed_memory
+from zoo.loading import create
+from zoo.system.machine import keep_freed_memory
 from zoo.training import choice, optimization
 from zoo.training.inputs import Batches
 from zoo.training.run import Silent
@@ -73,7 +74,7 @@ class Watch(Silent):
 def train_zoo(pace: Pace, images: ImageSet, batch: int, model: nn.Module | None = None, **changes: Any) -> None:
     """Runs Zoo's engine with a run directory, as in ``zoo train``, with ``changes`` to the recipe."""
     model = model or network()
-    data, preprocess = training.TrainingData(images), creation.info_of(model).preprocess
+    data, preprocess = training.TrainingData(images), create.info_of(model).preprocess
     with tempfile.TemporaryDirectory() as folder:
         run = training.Run(folder, display=Watch(pace))
         training.train(model, data, recipe(batch, **changes), run, preprocess=preprocess, device=CPU)
@@ -82,7 +83,7 @@ def train_zoo(pace: Pace, images: ImageSet, batch: int, model: nn.Module | None 
 def draw_batches(pace: Pace, images: ImageSet, batch: int) -> None:
     """Makes only the engine's batches: gathered, cropped, mirrored, normalised."""
     keep_freed_memory()
-    batches = Batches(images, recipe(batch), creation.info_of(network()).preprocess, CPU)
+    batches = Batches(images, recipe(batch), create.info_of(network()).preprocess, CPU)
     for epoch in range(EPOCHS):
         for _ in batches.epoch(epoch):
             pace.step()
@@ -92,7 +93,7 @@ def train_bare(pace: Pace, images: ImageSet, batch: int) -> None:
     """Runs forward, backward and optimizer step on one fixed batch, with the engine's dtype and memory layout."""
     keep_freed_memory()
     model, settings = network().to(memory_format=torch.channels_last), recipe(batch)
-    inputs, labels = next(Batches(images, settings, creation.info_of(model).preprocess, CPU).epoch(0))
+    inputs, labels = next(Batches(images, settings, create.info_of(model).preprocess, CPU).epoch(0))
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     optimizer, criterion = optimization.create_optimizer(model, settings), nn.CrossEntropyLoss()
     while True:
@@ -106,7 +107,7 @@ def train_bare(pace: Pace, images: ImageSet, batch: int) -> None:
 
 def evaluate_zoo(pace: Pace, images: ImageSet, batch: int) -> None:
     model = network()
-    preprocess = creation.info_of(model).preprocess
+    preprocess = create.info_of(model).preprocess
     while True:
         evaluation.evaluate(
             model, images, preprocess=preprocess, batch_size=batch, progress=lambda done, total: pace.step()
@@ -132,7 +133,7 @@ def train_torchvision(pace: Pace, images: ImageSet, batch: int, workers: int, is
     from torchvision import transforms
 
     model = network()
-    preprocess = creation.info_of(model).preprocess
+    preprocess = create.info_of(model).preprocess
     steps = [
         transforms.RandomCrop(32, padding=4),
         transforms.RandomHorizontalFlip(),
@@ -177,7 +178,7 @@ def train_timm(pace: Pace, images: ImageSet, batch: int, workers: int, is_given:
     from torchvision.transforms import RandomCrop
 
     model = network()
-    preprocess = creation.info_of(model).preprocess
+    preprocess = create.info_of(model).preprocess
     loader = create_loader(
         peers_images(images),
         input_size=preprocess.input_size,
@@ -218,7 +219,7 @@ def evaluate_timm(pace: Pace, images: ImageSet, batch: int, workers: int) -> Non
     from timm.utils import AverageMeter
 
     model = network().eval()
-    preprocess = creation.info_of(model).preprocess
+    preprocess = create.info_of(model).preprocess
     loader = create_loader(
         peers_images(images),
         input_size=preprocess.input_size,

@@ -26,7 +26,7 @@ from PIL import Image
 
 import zoo.data as datasets
 from zoo.spec import Preprocess
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 from zoo.training import Recipe
 from zoo.training.inputs import StreamedBatches
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.ticker import FuncFormatter
 
 from zoo import registry
-from zoo.manifest.interval import wilson
+from zoo.manifest.schema import wilson
 from zoo.registry.listing import params_of
 from zoo_look.result import drawn, new_figure
 

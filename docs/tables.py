@@ -16,8 +16,7 @@ import msgspec
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.manifest import Score, Weights
-from zoo.manifest.interval import wilson
-from zoo.manifest.schema import History, License, Probe, ProbedImage, Tolerance
+from zoo.manifest.schema import History, License, Probe, ProbedImage, Tolerance, wilson
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
 from zoo.spec import (

@@ -80,7 +80,7 @@ def test_the_generated_reference_is_up_to_date() -> None:
 
 
 def test_the_reference_names_functions_commands_and_options() -> None:
-    assert "::: zoo.creation.create\n" in reference.python()
+    assert "::: zoo.loading.create.create\n" in reference.python()
     text = reference.commands()
     assert "\n## zoo train\n" in text
     assert "\n#### zoo attack patch train\n" in text
@@ -136,7 +136,7 @@ def test_links_of_pages_lead_to_files_and_places(built: Path) -> None:
 @pytest.mark.slow
 def test_the_reference_has_the_text_of_docstrings(built: Path) -> None:
     text = (built / "python.html").read_text(encoding="utf-8")
-    assert 'id="zoo.creation.create"' in text
+    assert 'id="zoo.loading.create.create"' in text
     assert ":class:`" not in text
 
 

@@ -33,19 +33,19 @@ def __getattr__(name: str) -> Any:
     except AttributeError:
         if name.startswith("_") or name in _FILES:  # the import system asks for a module of Zoo before it imports it
             raise
-        from zoo.registry import tools
+        from zoo.registry import extensions
 
-        address = tools.modules().get(name)
+        address = extensions.modules().get(name)
         if address is None:
             raise
-        value = globals()[name] = tools.resolve(name, address)
+        value = globals()[name] = extensions.import_tool(name, address)
         return value
 
 
 def __dir__() -> list[str]:
-    from zoo.registry import tools
+    from zoo.registry import extensions
 
-    return sorted({*__all__, *tools.modules()})
+    return sorted({*__all__, *extensions.modules()})
 
 
 class _Brought:
@@ -55,9 +55,9 @@ class _Brought:
     def find_spec(name: str, path: Any, target: Any = None) -> Any:
         if not name.startswith("zoo.") or name.count(".") > 1:
             return None
-        from zoo.registry import tools
+        from zoo.registry import extensions
 
-        return tools.spec_of(name)
+        return extensions.module_spec(name)
 
 
 sys.meta_path.append(_Brought)  # type: ignore[arg-type]  # a class with the method that importing calls

@@ -55,7 +55,7 @@ class UnknownNameError(ZooError):
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> "UnknownNameError":
-        """The error for a ``name`` that is not in ``known``; it suggests the nearest names."""
+        """Returns the error for a ``name`` that is not in ``known``; it suggests the nearest names."""
         from difflib import get_close_matches
 
         near = get_close_matches(name, _likely(name, known), n=3, cutoff=0.6)
@@ -68,7 +68,7 @@ _MANY, _FEW = 3000, 300
 
 
 def _likely(name: str, known: Iterable[str]) -> Iterable[str]:
-    """Of many names, those that share most pairs of letters with ``name``: comparing all of them takes seconds."""
+    """Returns of many names those that share most pairs of letters with ``name``: comparing all takes seconds."""
     known = [*known]
     if len(known) <= _MANY:
         return known
@@ -97,7 +97,7 @@ class MissingExtraError(PluginError):
 
     @classmethod
     def of(cls, what: str, distribution: str, install: str) -> "MissingExtraError":
-        """``what`` needs ``distribution``; ``install`` is the argument of pip that installs it."""
+        """Returns the error that ``what`` needs ``distribution``, which ``pip install INSTALL`` installs."""
         return cls(f"{what} needs {distribution}, which is not installed.", hint=f"pip install '{install}'")
 
 

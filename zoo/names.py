@@ -59,7 +59,7 @@ def parse(text: str) -> Name:
 
 
 def is_repository(text: str) -> bool:
-    """Whether ``text`` is meant as the name of a repository: it begins with ``hf-hub:``."""
+    """Returns whether ``text`` is meant as the name of a repository: it begins with ``hf-hub:``."""
     return text.startswith(HUB)
 
 
@@ -75,22 +75,22 @@ def parse_repository(text: str) -> Repository:
 
 
 def of_weights(arch: str, tag: str) -> str:
-    """The name of weights: ``arch.tag``. The tag of a repository's weights is the repository's name."""
+    """Returns the name of weights: ``arch.tag``. The tag of a repository's weights is the repository's name."""
     return tag if is_repository(tag) else f"{arch}.{tag}"
 
 
 def is_part(text: str) -> bool:
-    """Whether ``text`` is valid as the name of a plugin, an architecture or a tag."""
+    """Returns whether ``text`` is valid as the name of a plugin, an architecture or a tag."""
     return re.fullmatch(_PART, text) is not None
 
 
 def is_arch(text: str) -> bool:
-    """Whether ``text`` is valid as the name of an architecture: ``arch``, or in full ``plugin/arch``."""
+    """Returns whether ``text`` is valid as the name of an architecture: ``arch``, or in full ``plugin/arch``."""
     return _ARCH.fullmatch(text) is not None
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """A sort key under which ``resnet18`` comes before ``resnet101``."""
+    """Returns a sort key under which ``resnet18`` comes before ``resnet101``."""
     key = []
     for i, part in enumerate(_DIGITS.split(text)):  # text and numbers, in turn
         # Comparing length, then digits, orders numbers by value; int() rejects the 5,000 digits of a hostile name.
@@ -100,7 +100,9 @@ def natural(text: str) -> list[tuple[int, str]]:
 
 
 def requirement(distribution: object, version: object = "") -> str:
-    """What pip installs: ``zoo-pet>=1.0``; empty if the texts, which anyone may have written, are not names of it."""
+    """Returns what pip installs: ``zoo-pet>=1.0``; empty if the texts, which anyone may have written, are not names
+    of it.
+    """
     name, number = str(distribution), str(version).partition("+")[0]
     if not re.fullmatch(DISTRIBUTION, name):
         return ""
@@ -108,5 +110,5 @@ def requirement(distribution: object, version: object = "") -> str:
 
 
 def as_part(text: str) -> str:
-    """``text`` with all characters that are not valid in a name replaced by ``_``."""
+    """Returns ``text`` with all characters that are not valid in a name replaced by ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"

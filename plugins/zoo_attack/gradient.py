@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.creation import info_of
 from zoo.errors import AttackError, DataError, MissingExtraError, PluginError, SpecError
-from zoo.registry import roles
+from zoo.loading.create import info_of
+from zoo.registry import hooks
 from zoo.registry.hooks import blaming
 from zoo.spec import Preprocess
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import (
     Ball,
     PixelModel,
@@ -36,7 +36,7 @@ def run_own(
     """
     spec = method.own
     assert spec is not None
-    hook = registry.hook(spec.run, spec.requires, role=roles.ATTACK, of=method.name)
+    hook = registry.hook(spec.run, spec.requires, role=hooks.ATTACK, of=method.name)
     with blaming(spec.run, method.name), torch.enable_grad():
         changed = hook(model, images.clone(), labels, epsilon, method=method, is_targeted=is_targeted)
     if not isinstance(changed, Tensor) or changed.shape != images.shape or not changed.is_floating_point():

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.creation import info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.data.image_file import opaque, webp
 from zoo.data.image_set import thin
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
 from zoo.evaluation.score import Measured, provenance, weights_name
-from zoo.manifest.interval import wilson
+from zoo.loading.create import info_of
+from zoo.manifest.schema import wilson
 from zoo.spec import Preprocess
 from zoo.system import storage
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import PixelModel, PixelTransform, gradient, under_attack
 from zoo_attack.patch import Origin, Patch, Ranges, Shape, apply, mask_of, paste, place
 from zoo_attack.robustness import answers, images_of, network_of

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zoo.creation import info_of
 from zoo.data import ImageSet
 from zoo.data.image_file import block, opaque, webp
 from zoo.errors import SpecError
 from zoo.evaluation.prediction import class_names_of
 from zoo.evaluation.score import Measured, provenance
+from zoo.loading.create import info_of
 from zoo.training.perturbation import PixelModel, PixelTransform, under_attack
 from zoo_attack.gradient import perturb
 from zoo_attack.method import Method

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.data.image_set import thin
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.score import Measured, provenance
-from zoo.manifest.interval import wilson
-from zoo.system.malloc import keep_freed_memory
+from zoo.loading.create import as_network, info_of
+from zoo.manifest.schema import wilson
+from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import PixelModel, PixelTransform, check_labels, draw, under_attack
 from zoo_attack.gradient import perturb_batch
 from zoo_attack.method import Method

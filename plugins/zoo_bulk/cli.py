@@ -21,7 +21,7 @@ from zoo.cli.output import (
     print_table,
     stdout_to_stderr,
 )
-from zoo.system.amounts import clock, duration
+from zoo.system.progress import clock, duration
 from zoo_bulk import plans, queue
 from zoo_bulk.jobs import NAMES, Job, Outcome, Store
 from zoo_bulk.plans import TASKS, Plan, Task
@@ -124,13 +124,13 @@ def _single(task: Task) -> click.Command:
 
 def _run(context: click.Context, task: Task) -> None:
     """Runs the jobs and prints the table. Exits 1 if a job failed or a result is worse, 130 after Ctrl-C."""
+    from zoo import results
     from zoo.cli.results import print_changes, print_rows, print_speeds
-    from zoo.results import comparison, files
 
     parameters = context.params
     folder: Path = parameters["output"]
     values, words = _options(context)
-    before = files.read(parameters["against"]) if parameters["against"] else None
+    before = results.read(parameters["against"]) if parameters["against"] else None
     with stdout_to_stderr():
         planned = plans.plan(
             task.command,
@@ -159,8 +159,8 @@ def _run(context: click.Context, task: Task) -> None:
         except KeyboardInterrupt:
             is_interrupted = True
     rows, speeds = plans.tables(planned, store)
-    written = files.write(folder, rows, speeds)
-    changes = comparison.compare(rows, before) if before is not None else []
+    written = results.write(folder, rows, speeds)
+    changes = results.compare(rows, before) if before is not None else []
     if parameters["as_json"]:
         print_json({"files": written, "rows": rows, "changes": changes})
     else:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo import resolve
 from zoo.errors import DataError, UnknownNameError, ZooError
 from zoo.hub import cache
+from zoo.loading import resolve
 from zoo.manifest import Weights
 from zoo.registry import listing
 from zoo.registry.listing import Selected
-from zoo.results.rows import Row, Speed
+from zoo.results import Row, Speed
 from zoo.system import process
 from zoo.trust import first_use
 from zoo_bulk import jobs

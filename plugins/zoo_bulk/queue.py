@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from zoo import resolve
 from zoo.errors import RecipeError, ZooError
+from zoo.loading import resolve
 from zoo.system import storage, toml
 from zoo.training import choice
 from zoo_bulk import jobs

@@ -152,7 +152,7 @@ def _images(data: str, split: str, limit: int | None) -> "ImageSet":
 
 
 def _network(name: str, expected: dict[str, Any]) -> "Network":
-    from zoo.creation import create_trained, info_of
+    from zoo.loading.create import create_trained, info_of
 
     network = create_trained(name)
     weights = info_of(network).weights

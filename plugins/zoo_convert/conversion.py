@@ -18,8 +18,8 @@ from zoo import hub, loading, manifest, names, registry
 from zoo.errors import IntegrityError, SpecError, TensorMismatchError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
-from zoo.manifest import Weights, editing
-from zoo.registry import Found, arguments, roles, tools
+from zoo.manifest import Weights, writing
+from zoo.registry import Found, extensions, hooks
 from zoo.registry.hooks import blaming
 from zoo.spec import KeyMap
 from zoo.system import storage
@@ -135,7 +135,7 @@ def convert(
     about = {"origin": origin, **checkpoint.about, **describe(choice)}
     if not found.row.is_builtin:  # whose files must not change with the version of Zoo
         about |= registry.current().distribution_of(found.model)
-    arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
+    hooks.args_of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = safetensors_file.write(fitted.tensors, out, about)
     if (proof := fitted.proof) is not None:  # not in the file, whose bytes must not depend on the machine
         about = {**about, "origin": f"{origin}; {proof}"}
@@ -175,7 +175,7 @@ def read(
 ) -> tuple[formats.Checkpoint, Choice]:
     """Reads the checkpoint at ``place``, and how its tensors become those of ``found``; raises as :func:`convert`."""
     maps = fitting.maps_of(found, key_map)
-    tool = tools.format_of(place.name, "converters")
+    tool = extensions.format_of(place.name, "converters")
     suffix = Path(place.name).suffix
     checkpoint = (
         formats.read(place.path, suffix, state=state)
@@ -186,7 +186,7 @@ def read(
     about = checkpoint.about
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
-    args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
+    args = {**hooks.args_of_file(found.model, about.get("args", {}), place.name), **stated.args}
     tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
     prove = None
     if checkpoint.graph is not None:
@@ -259,7 +259,7 @@ def _read_by(address: str, place: Source, found: Found) -> formats.Checkpoint:
     """Returns a checkpoint in a format of another plugin, whose converter names tensors as the network does."""
     entry = Weights(place.name, arch=found.model.name, tag="converted", pinned=False)
     with blaming(address, place.name):
-        tensors, entry = registry.hook(address, role=roles.CONVERT)(place.path, found._replace(weights=entry))
+        tensors, entry = registry.hook(address, role=hooks.CONVERT)(place.path, found._replace(weights=entry))
     about = {"model": found.model.name, "args": entry.args, "classes": entry.classes}
     preprocess = {"preprocess": msgspec.to_builtins(entry.preprocess)} if entry.preprocess else {}
     return formats.Checkpoint(dict(tensors), about | preprocess)
@@ -334,7 +334,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
     )
     file = out.parent / "manifest.toml"
     text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
-    storage.replace(file, editing.with_entry(text, entry, str(file)).encode())
+    storage.replace(file, writing.with_entry(text, entry, str(file)).encode())
     return entry
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoo import loading
 from zoo.errors import MissingExtraError, PluginError, SpecError, TensorMismatchError, UnknownNameError
-from zoo.registry import Found, key_maps
+from zoo.registry import Found, extensions
 from zoo.spec import KeyMap, Model
 from zoo_convert import onnx
 from zoo_convert.formats import Checkpoint
@@ -57,12 +57,12 @@ class Fitted(msgspec.Struct):
 
 def maps_of(found: Found, wanted: str | None) -> list[KeyMap]:
     """Returns the key map ``wanted``, or all of the family, unchanged keys first. Raises :class:`UnknownNameError`."""
-    maps = [AS_IS, *key_maps.own(found)]
+    maps = [AS_IS, *extensions.own_key_maps(found)]
     if wanted is None:
         return maps
-    chosen = AS_IS if wanted == AS_IS.name else key_maps.find(found, wanted)
+    chosen = AS_IS if wanted == AS_IS.name else extensions.find_key_map(found, wanted)
     if chosen is None:
-        names = [*(known.name for known in maps), *key_maps.brought(found)]
+        names = [*(known.name for known in maps), *extensions.brought_key_maps(found)]
         raise UnknownNameError.of("key map", wanted, names, hint=f"{found.plugin.name} has {', '.join(names)}.")
     return [chosen]
 
@@ -105,7 +105,7 @@ def mismatch(tried: list[Fitted], found: Found) -> TensorMismatchError:
     heads = tuple(f"missing     {head}." for head in found.model.head)
     problems = [line.strip() for line in nearest.problem.message.splitlines()[1:]]
     is_headless = nearest.is_compared and bool(problems) and all(line.startswith(heads) for line in problems)
-    others = key_maps.brought(found) if len(tried) > 1 else {}
+    others = extensions.brought_key_maps(found) if len(tried) > 1 else {}
     more = f" Not tried, because other plugins bring them: --from {' or --from '.join(others)}." if others else ""
     return TensorMismatchError(
         f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.{more}\n"

@@ -12,7 +12,7 @@ from zoo.data.preprocess import Transform
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError, WeightsError
 from zoo.loading import Network, onnx_session
 from zoo.spec import Preprocess
-from zoo.verify import agreement
+from zoo.verify import probe
 
 if TYPE_CHECKING:
     from zoo_convert.fitting import Fitted
@@ -196,7 +196,7 @@ class Prover:
     def prove(self, network: Network, fitted: "Fitted", preprocess: Preprocess) -> Proof:
         """Raises :class:`TensorMismatchError` if the outputs differ, :class:`MissingExtraError`."""
         transform = Transform(preprocess)
-        images = torch.stack([transform(image) for image in agreement.photographs()])
+        images = torch.stack([transform(image) for image in probe.photographs()])
         try:
             theirs = self._answer(fitted, images)
         except MissingExtraError:
@@ -216,13 +216,13 @@ class Prover:
             raise TensorMismatchError(
                 f"The network's {what} have shape {tuple(ours.shape[1:])}, those of the file {tuple(theirs.shape[1:])}"
             )
-        difference = agreement.difference(ours, theirs)
+        difference = probe.difference(ours, theirs)
         if not difference <= TOLERANCE:  # NaN must fail
             raise TensorMismatchError(
                 f"The network's {what} differ from those that onnxruntime computes from the file by {difference:.1e} "
                 f"of the largest on {len(images)} images, allowed {TOLERANCE:g}"
             )
-        if not agreement.depends_on_image(theirs):
+        if not probe.depends_on_image(theirs):
             raise TensorMismatchError(f"The file's {what} hardly differ from image to image, so they prove nothing")
         before = " before the file's softmax" if self._output.is_softmax and what == "logits" else ""
         return Proof(what + before, len(images), difference)

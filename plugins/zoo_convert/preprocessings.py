@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from zoo import data as datasets
-from zoo.creation import as_network, info_of, require_classes
 from zoo.data.image_set import stratified_split
 from zoo.evaluation import hook
 from zoo.evaluation.score import check_classes
 from zoo.loading import ModelInfo
+from zoo.loading.create import as_network, info_of, require_classes
 from zoo.spec import Preprocess
 from zoo.spec.preprocess import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, MNIST
 

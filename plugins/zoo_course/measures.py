@@ -6,8 +6,8 @@ Those that need torch import it themselves.
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
-from zoo.creation import create, info
-from zoo.manifest.interval import wilson
+from zoo.loading.create import create, info
+from zoo.manifest.schema import wilson
 
 if TYPE_CHECKING:
     from torch import nn

@@ -15,7 +15,7 @@ from zoo.data.preprocess import Transform
 from zoo.errors import ExportError, ZooError
 from zoo.spec import Preprocess
 from zoo.system import process
-from zoo.verify import agreement
+from zoo.verify import probe
 from zoo_export import network as exported
 from zoo_export.formats import About, Agreement, Precision
 
@@ -63,7 +63,7 @@ def compare(network: nn.Module, about: About, outputs: dict[str, Tensor], runtim
                 raise ExportError(
                     f"The file's outputs have shape {tuple(theirs.shape)}, those of the network {tuple(ours.shape)}."
                 )
-            difference = agreement.difference(theirs, ours)
+            difference = probe.difference(theirs, ours)
             if not difference <= tolerance:  # NaN must fail
                 raise ExportError(
                     f"The file's outputs in {runtime} differ from the network's by {difference:.1e} of the largest, "
@@ -72,7 +72,7 @@ def compare(network: nn.Module, about: About, outputs: dict[str, Tensor], runtim
                     hint="No file was written. Another --format or --precision may be exact enough.",
                 )
             worst = max(worst, difference)
-        if not agreement.depends_on_image(ours):
+        if not probe.depends_on_image(ours):
             raise ExportError("The network's outputs hardly differ from image to image, so they prove nothing.")
         same += int((theirs.flatten(1).argmax(1) == ours.flatten(1).argmax(1)).sum())
         images += len(pixels)
@@ -88,7 +88,7 @@ def answer(*, file: str, out: str) -> dict[str, Any]:
         channels, height, width = about.preprocess.input_size
         larger = msgspec.structs.replace(about.preprocess, input_size=(channels, 2 * height, 2 * width))
         transform = Transform(larger)
-        pixels = torch.stack([transform.pixels(image) for image in agreement.photographs()[:2]])
+        pixels = torch.stack([transform.pixels(image) for image in probe.photographs()[:2]])
         outputs |= _answers(network, larger, pixels, ".larger")
     safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, out)
     return {"runtime": runtime_of(about)}
@@ -103,7 +103,7 @@ def _answers(network: nn.Module, preprocess: Preprocess, pixels: Tensor, size: s
 def pictures(about: About) -> Tensor:
     """Returns photographs, and training images if they are on this machine: uint8 B C H W of the input's size."""
     transform = Transform(about.preprocess)
-    images = agreement.photographs()
+    images = probe.photographs()
     with suppress(ZooError, OSError):  # if the data set is not on this machine: this process has no network
         training = data.load(about.classes, "train") if about.classes else None
         images += [training.image(number) for number in range(min(OF_DATA_SET, len(training)))] if training else []

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zoo import registry
-from zoo.creation import as_network, info_of
 from zoo.errors import SpecError
-from zoo.registry import tools
+from zoo.loading.create import as_network, info_of
+from zoo.registry import extensions
 from zoo.system import storage
 from zoo_export import formats
 from zoo_export.formats import About, Agreement, Sidecar
@@ -103,7 +103,7 @@ def export(
         raise SpecError(f"int8 is not available in the format {chosen}.", hint="Use --format onnx.")
     if calibrate is not None and precision != "int8":
         raise SpecError(f"calibrate = {calibrate!r} has no effect on {precision}.", hint="Use --precision int8.")
-    if isinstance(model, str) and tools.opener_of(model) is not None:
+    if isinstance(model, str) and extensions.opener_of(model) is not None:
         raise SpecError(f"{model} is an exported file already.", hint="Export the weights that it was made from.")
     graph.check_passes(passes)
     network = as_network(model, weights=weights, **args)

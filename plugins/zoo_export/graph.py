@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zoo import registry
 from zoo.errors import ExportError, PluginError, SpecError, ZooError
 from zoo.evaluation.forward import in_eval_mode
-from zoo.registry import extensions, roles
+from zoo.registry import extensions, hooks
 from zoo.spec import Preprocess
 from zoo_export.formats import Input, Precision
 
@@ -118,7 +118,7 @@ def run_passes(network: nn.Module, names: Sequence[str]) -> nn.Module:
     changed = copy.deepcopy(network)
     for name in names:
         row = extensions.require("exports", name).spec
-        hook = registry.hook(row.run, row.requires, role=roles.EXPORT, of=name)
+        hook = registry.hook(row.run, row.requires, role=hooks.EXPORT, of=name)
         try:
             with in_eval_mode(changed):
                 returned = hook(changed)

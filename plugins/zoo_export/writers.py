@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data
-from zoo.creation import as_network, info_of
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, ExportError, MissingExtraError
+from zoo.loading.create import as_network, info_of
 from zoo.modules.features import Taps
 from zoo_export.formats import KEY, About, Calibration
 from zoo_export.graph import EXTRA, INPUT, OUTPUT, Graph, first_line, on_cpu

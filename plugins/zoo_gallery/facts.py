@@ -6,9 +6,9 @@ from typing import NamedTuple
 import msgspec
 
 from zoo.errors import RecipeError
-from zoo.manifest import Score, Weights, interval
+from zoo.manifest import Score, Weights, schema
 from zoo.registry import DISTRIBUTION, Listed, listing
-from zoo.results.rows import Row
+from zoo.results import Row
 from zoo.spec import Model, Plugin
 from zoo.training import choice, reproduce
 from zoo.training.recipe import Expectation
@@ -295,7 +295,7 @@ def _trained(
 
 
 def _claim(split: str, score: Score) -> Claim:
-    found = interval.of_percent(score.top1, score.n, score.correct) if score.top1 is not None else None
+    found = schema.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
     return Claim(split, score, found)
 
 

@@ -15,7 +15,7 @@ from zoo import __version__
 from zoo.errors import MissingExtraError
 from zoo.registry import DISTRIBUTION
 from zoo.system import storage
-from zoo.system.amounts import count, size
+from zoo.system.progress import count, size
 from zoo_gallery import charts
 from zoo_gallery.atlas import Layer
 from zoo_gallery.charts import Point

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from zoo import results
 from zoo.errors import DataError
-from zoo.results import comparison, files
-from zoo.results.rows import Row
+from zoo.results import Row
 from zoo_gallery.facts import (
     Confusion,
     Curve,
@@ -296,7 +296,7 @@ def add_rechecks(pages: Sequence[Page], tables: Iterable[Path]) -> list[Page]:
     """
     rows: dict[str, dict[object, Row]] = {}
     for file in tables:
-        for row in files.read(file):
+        for row in results.read(file):
             subjects = rows.setdefault(row.weights, {})
             if row.subject in subjects:
                 raise DataError(
@@ -324,6 +324,6 @@ def _verdict(trained: Trained, row: Row) -> str:
             before = msgspec.structs.replace(
                 row, status="done", low=low, high=high, top1=claim.score.top1, fingerprint=claim.score.fingerprint
             )
-            [change] = comparison.compare([row], [before])
+            [change] = results.compare([row], [before])
             return change.verdict
     return ""

@@ -270,7 +270,7 @@ def remove_trial(folder: Path) -> None:
 
 def _network(folder: Path, name: str) -> dict[str, Any]:
     from zoo import __version__, exporting
-    from zoo.creation import info
+    from zoo.loading.create import info
 
     file = folder / f"{name.replace('/', '.')}.onnx"
     maps, layers = file.with_suffix(".maps.onnx"), file.with_suffix(".maps.json")

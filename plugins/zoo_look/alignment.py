@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo.creation import info_of
 from zoo.data import ImageSet, Transform
 from zoo.errors import DataError, UnknownNameError
 from zoo.evaluation import batches
 from zoo.evaluation.forward import device_of
+from zoo.loading.create import info_of
 from zoo_look.network import captured, layers, name_of, opened
 from zoo_look.result import Look, new_figure
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.creation import require_classes
 from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.loading.create import require_classes
 from zoo_look.maps import show
 from zoo_look.network import (
     Guided,

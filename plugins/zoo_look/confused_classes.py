@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.creation import info_of, require_classes
 from zoo.data import ImageSet, Transform
 from zoo.data.image_file import column, webp, within
 from zoo.errors import PluginError
 from zoo.evaluation import check_classes, hook
 from zoo.evaluation.outputs import Mistake
+from zoo.loading.create import info_of, require_classes
 from zoo_look.network import images_of, name_of, opened
 from zoo_look.result import Look, new_figure
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import data as datasets
-from zoo.creation import info_of, require_classes
 from zoo.data import ImageSet, Transform
 from zoo.errors import SpecError, UnknownNameError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network
-from zoo.manifest.interval import Z95, wilson
+from zoo.loading.create import info_of, require_classes
+from zoo.manifest.schema import Z95, wilson
 from zoo_look.network import name_of, opened, statistics
 from zoo_look.result import Look, new_figure
 

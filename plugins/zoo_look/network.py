@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from zoo.creation import as_network, info_of
 from zoo.data import ImageSet
 from zoo.data import load as load_data
 from zoo.data.classes import class_names
@@ -23,8 +22,8 @@ from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network
-from zoo.preparation import preprocess
-from zoo.system.malloc import keep_freed_memory
+from zoo.loading.create import as_network, info_of, preprocess
+from zoo.system.machine import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
 """An image: a file, a Pillow image, or a tensor that is already the network's input, C H W or B C H W."""
@@ -49,7 +48,7 @@ class Layer(msgspec.Struct, frozen=True):
 def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[Network]:
     """Yields ``model``, trained if it is named, on ``device``, :func:`~zoo.evaluation.frozen` while it is looked at.
 
-    ``args`` are those of :func:`zoo.creation.create_trained`.
+    ``args`` are those of :func:`zoo.loading.create.create_trained`.
     """
     keep_freed_memory()
     network = as_network(model, **args)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo import registry
 from zoo.errors import DataError, MissingExtraError, PluginError
 from zoo.loading import safetensors_file
-from zoo.registry import extensions, roles
+from zoo.registry import extensions, hooks
 from zoo.registry.hooks import blaming
 from zoo.spec import LookQuestion
 from zoo.system import storage
@@ -150,7 +150,7 @@ def ask(
     """
     row: LookQuestion = extensions.require(FIELD, question).spec
     values = {"image": image, "layer": layer, **(options or {})}
-    hook = registry.hook(row.run, row.requires, role=roles.LOOK._replace(keywords=tuple(values)), of=question)
+    hook = registry.hook(row.run, row.requires, role=hooks.LOOK._replace(keywords=tuple(values)), of=question)
     with opened(model, device=device, **args) as network, blaming(row.run, question):
         result = hook(network, **values)
     if not isinstance(result, Look):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo.creation import info_of
 from zoo.data import ImageSet, Transform
 from zoo.evaluation import batches
 from zoo.evaluation.forward import device_of
+from zoo.loading.create import info_of
 from zoo_look.maps import show
 from zoo_look.network import as_pixels, blank, check_channel, chosen_layer, images_of, maps_of, name_of, opened, reached
 from zoo_look.receptive import Box, boxes_of

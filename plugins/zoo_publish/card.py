@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import names
 from zoo.manifest import Score, Weights
-from zoo.manifest.interval import of_percent, wilson
+from zoo.manifest.schema import percent_interval, wilson
 from zoo.spec import Model
 from zoo_publish.source import Run
 
@@ -248,7 +248,7 @@ def _share(percent: float) -> float:
 
 def _notes(split: str, score: Score) -> str:
     """Returns what the value is of: the format has no field for the split, the number of images or an interval."""
-    interval = of_percent(score.top1 or 0.0, score.n, score.correct)
+    interval = percent_interval(score.top1 or 0.0, score.n, score.correct)
     facts = [f"top-1 accuracy on {split}, {score.n:,} images"]
     facts += [f"95% interval {interval[0] / 100:.4f} to {interval[1] / 100:.4f}"] if interval else []
     return ", ".join([*facts, *filter(None, (score.fingerprint, score.command or score.source))])

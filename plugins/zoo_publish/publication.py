@@ -10,7 +10,7 @@ import msgspec
 from zoo import manifest
 from zoo.errors import HubError, IntegrityError, ManifestError, SpecError
 from zoo.hub import require_network
-from zoo.manifest import License, Weights, editing
+from zoo.manifest import License, Weights, writing
 from zoo.system import storage
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _put(place: "Destination", weights: Path, files: dict[str, bytes], entry: We
 
 def _enter(file: Path, entry: Weights) -> None:
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    storage.replace(file, editing.with_entry(text, entry, str(file)).encode())
+    storage.replace(file, writing.with_entry(text, entry, str(file)).encode())
 
 
 def _listed(file: str, made: "Release") -> list[PublishedFile]:

@@ -9,11 +9,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import loading, manifest, names, registry, resolve
+from zoo import loading, manifest, names, registry
 from zoo.errors import PluginError, ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
-from zoo.loading import safetensors_file
+from zoo.loading import resolve, safetensors_file
 from zoo.loading.network import timm_input_config
 from zoo.manifest import License, Score, Weights
 from zoo.registry import Found

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet, Transform
 from zoo.data.image_set import check_labels
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import batches, in_eval_mode, versions
 from zoo.evaluation.forward import device_of
 from zoo.loading import ModelInfo, Network, safetensors_file
+from zoo.loading.create import as_network, info_of
 from zoo.system import distributed
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 
 
 class Origin(msgspec.Struct, frozen=True):

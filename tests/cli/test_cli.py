@@ -23,9 +23,9 @@ from torch import nn
 
 import zoo
 from zoo import registry
+from zoo import results as tables
 from zoo.cli import cli
 from zoo.loading import safetensors_file
-from zoo.results import files as tables
 
 CLASSES = [f"kind{i}" for i in range(10)]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from zoo import results
 from zoo.cli import cli
-from zoo.results import files
-from zoo.results.rows import Row, Speed
+from zoo.results import Row, Speed
 
 POINTS = {"a.c10": (100, 50.0), "b.c10": (1_000, 70.0), "c.c10": (2_000, 60.0), "d.c10": (10_000, 90.0)}
 """Parameters and top-1 of weights. c has more of the first and less of the second than b."""
@@ -36,7 +36,7 @@ def table(tmp_path: Path) -> Path:
         Speed(key=name, task="evaluate", weights=name, images_per_s=1000 / params)
         for name, (params, _) in POINTS.items()
     ]
-    files.write(tmp_path, [*rows, other], speeds)
+    results.write(tmp_path, [*rows, other], speeds)
     return tmp_path / "results.csv"
 
 

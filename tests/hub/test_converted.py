@@ -85,7 +85,8 @@ def test_finding_a_conversion_imports_no_torch(state: dict[str, torch.Tensor], c
     zoo.create(NAME)
     code = f"""
 import sys
-from zoo import registry, resolve
+from zoo import registry
+from zoo.loading import resolve
 print(resolve.use(registry.current().find({NAME!r}))[1])
 print(sorted({{"torch", "numpy", "zoo_convert.conversion", "subprocess"}} & sys.modules.keys()))
 """

@@ -71,9 +71,14 @@ def test_a_plugins_package_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert hub.fetch(entry(hub=f"embedded:{package}", repo="")).read_bytes() == CONTENT
 
 
-@pytest.mark.first(4)
-@pytest.mark.parametrize("package", ["no_such_package", "", ".", "a b", "os", "installed", "installed.within"])
-def test_a_package_that_no_plugin_brings_is_an_error_and_is_not_imported(
+@pytest.mark.parametrize("package", ["no_such_package", "", ".", "a b", "os", "__main__", "json.no_such_package"])
+def test_a_package_that_is_not_installed_is_no_hub(package: str) -> None:
+    with pytest.raises(HubError, match="No source served"):
+        hub.fetch(entry(hub=f"embedded:{package}"))
+
+
+@pytest.mark.parametrize("package", ["installed", "installed.within"])
+def test_a_package_is_not_imported_for_the_files_within_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     directory(tmp_path / "installed")
@@ -81,8 +86,7 @@ def test_a_package_that_no_plugin_brings_is_an_error_and_is_not_imported(
     for file in (tmp_path / "installed", tmp_path / "installed" / "within"):
         (file / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(HubError, match="No source served"):
-        hub.fetch(entry(hub=f"embedded:{package}"))
+    assert hub.fetch(entry(hub=f"embedded:{package}")).read_bytes() == CONTENT
     assert not (tmp_path / "ran").exists()
     assert "installed" not in sys.modules
 

@@ -18,7 +18,7 @@ from support.toml_text import ENTRY, KEYS, VALUES, toml
 
 from zoo import registry
 from zoo.errors import ManifestError
-from zoo.manifest import History, Score, Weights, editing, parse, read, render
+from zoo.manifest import History, Score, Weights, parse, read, render, writing
 from zoo.spec import Plugin
 from zoo.trust import pinning
 
@@ -348,7 +348,7 @@ def test_a_digest_and_a_key_map_survive_rendering_editing_and_pinning(digest: st
     [entry] = parse(text)
     assert (entry.digest, entry.key_map) == (digest, "keras")
     assert parse(render(entry)) == (entry,)
-    assert editing.with_entry(text, entry) == text
+    assert writing.with_entry(text, entry) == text
     file = tmp_path / "manifest.toml"
     file.write_text(text)
     pinning.write(msgspec.structs.replace(entry, sha256="1" * 64, pinned=True, size=5), file)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import data
-from zoo.creation import info_of
 from zoo.data import ImageSet
 from zoo.errors import DataError, MissingExtraError, SpecError
 from zoo.evaluation import evaluate
+from zoo.loading.create import info_of
 from zoo.testing import Check, conformance
 from zoo.training import by_name, classifiers
 from zoo.training.run import Silent

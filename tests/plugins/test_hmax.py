@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 import zoo
 from zoo import data
-from zoo.creation import info_of
 from zoo.data import ImageSet
 from zoo.errors import DataError, SpecError
+from zoo.loading.create import info_of
 from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData, by_name
 from zoo.training.run import Silent

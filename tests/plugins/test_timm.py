@@ -227,7 +227,7 @@ def test_a_network_counts_computes_and_loads_as_timms(arch: str, hub: Path) -> N
     assert expected.isfinite().all()
     assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
-    assert zoo.creation.info_of(ours).model.name == f"timm/{arch}"
+    assert zoo.loading.create.info_of(ours).model.name == f"timm/{arch}"
 
 
 @pytest.mark.first(2)

@@ -217,7 +217,9 @@ def test_a_row_that_cannot_be_right_is_refused(make: Callable[[], Any], message:
 
 
 def test_they_are_listed_without_torch(site: Path) -> None:
-    code = "import sys; from zoo.registry import extensions; print(extensions.names('attacks'), 'torch' in sys.modules)"
+    code = (
+        "import sys; from zoo.registry import extensions; print(extensions.names_in('attacks'), 'torch' in sys.modules)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['darken', 'pgd'] False"

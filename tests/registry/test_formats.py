@@ -14,7 +14,7 @@ import zoo
 from zoo import registry
 from zoo.cli import cli
 from zoo.errors import AmbiguousNameError, FileFormatError, SpecError
-from zoo.registry import tools
+from zoo.registry import extensions
 from zoo.spec import Plugin
 
 READS = """
@@ -115,19 +115,19 @@ def test_a_format_that_third_parties_contest_is_refused(site: Path, tmp_path: Pa
     distributions.install(site, "zoo-rival", {"rival": "rival:plugin"}, files)
     distributions.forget(site)
     with pytest.raises(AmbiguousNameError, match=r"files that end in \.npz: (sheet, rival|rival, sheet)"):
-        tools.converter_of("net.npz")
+        extensions.converter_of("net.npz")
 
 
 def test_formats_of_zoo_stay_its_own_and_the_longest_ending_counts(site: Path) -> None:
     text = distributions.plugin("rival", converters='{".pth": "absent:read", ".ema.pth": "absent:read"}')
     distributions.install(site, "zoo-rival", {"rival": "rival:plugin"}, {"rival.py": text})
     distributions.forget(site)
-    assert tools.converter_of("net.PTH").is_builtin
-    assert tools.converter_of("net.ema.pth").plugin == "rival"
+    assert extensions.converter_of("net.PTH").is_builtin
+    assert extensions.converter_of("net.ema.pth").plugin == "rival"
 
 
 def test_asking_for_a_format_imports_no_plugin(site: Path) -> None:
-    assert tools.opener_of("./mine.toy")
+    assert extensions.opener_of("./mine.toy")
     assert "sheet_formats" not in sys.modules
 
 

@@ -130,7 +130,7 @@ def test_what_a_plugin_prints_is_no_part_of_an_answer(site: Path, capsys: pytest
     put(site, text + "# changed")
     assert row(site).status == "ok"
     assert capsys.readouterr() == ("", "loading\n")
-    assert "pets" in extensions.names("datasets")
+    assert "pets" in extensions.names_in("datasets")
 
 
 @pytest.mark.parametrize("text", ["raise ValueError('x' * 10**7)", "import sys; sys.exit('x' * 10**7)"])

@@ -105,4 +105,3 @@ def test_embedded_weights_of_a_registered_plugin_are_found(tmp_path: Path, monke
     model = zoo.Model("net", build=f"{package}.model:build", num_classes=5, head=("fc",), stem=("conv",))
     with zoo.register(zoo.Plugin("mine", api=1, models=(model,), weights=(f"{package}:manifest.toml",))):
         assert zoo.list_models("net", pretrained=True) == ["net.remote"]
-        assert registry.current().find("net").row.packages == {package, "__main__"}

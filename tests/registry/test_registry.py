@@ -9,7 +9,7 @@ import pytest
 from support.distributions import HEAD, forget, install, plugin
 
 import zoo
-from zoo import registry, resolve
+from zoo import registry
 from zoo.errors import (
     AmbiguousNameError,
     ManifestError,
@@ -18,7 +18,7 @@ from zoo.errors import (
     UnknownNameError,
     WeightsError,
 )
-from zoo.loading import safetensors_file
+from zoo.loading import resolve, safetensors_file
 from zoo.registry import PluginRow, Registry
 from zoo.spec import API
 

@@ -8,8 +8,8 @@ from support import distributions
 import zoo
 from zoo import registry
 from zoo.errors import PluginError
-from zoo.registry import roles
-from zoo.registry.roles import BUILD, COLLECTION, EVALUATE, LOAD, REPOSITORIES, TRAIN, TRANSLATE, Role
+from zoo.registry import hooks
+from zoo.registry.hooks import BUILD, COLLECTION, EVALUATE, LOAD, REPOSITORIES, TRAIN, TRANSLATE, Role
 
 GOOD = (
     (TRAIN, lambda model, images, recipe, run, *, preprocess, device=None: None),
@@ -65,7 +65,7 @@ def test_what_has_no_signature_is_not_checked() -> None:
 def test_every_hook_of_a_built_in_model_takes_its_arguments() -> None:
     for row in registry.current().plugins:
         for model in row.models.values() if row.is_builtin and not row.is_collection else ():
-            for role in (roles.TRAIN, roles.EVALUATE):
+            for role in (hooks.TRAIN, hooks.EVALUATE):
                 registry.hook(getattr(model, role.field), role=role, of=model.name)
 
 

@@ -21,10 +21,10 @@ from support.hub_server import HubServer
 from support.pinned import CONTENT, FILE, REPO, SHA256
 
 import zoo
-from zoo import registry, resolve
+from zoo import registry
 from zoo.errors import IntegrityError, LockError, OfflineError, StorageError, UnknownNameError, UnpinnedError
 from zoo.hub import cache
-from zoo.loading import safetensors_file
+from zoo.loading import resolve, safetensors_file
 from zoo.system import storage, toml
 from zoo.trust import first_use, lock
 from zoo.trust.lock import Locked

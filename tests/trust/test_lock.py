@@ -18,8 +18,9 @@ from support.pinned import CONTENT, FILE, SHA256
 from support.toml_text import toml
 
 import zoo
-from zoo import registry, resolve
+from zoo import registry
 from zoo.errors import LockError
+from zoo.loading import resolve
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.system import storage

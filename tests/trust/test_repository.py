@@ -16,7 +16,7 @@ from support.hub_repositories import Gate
 from support.hub_server import HubServer
 
 import zoo
-from zoo import manifest, registry, resolve
+from zoo import manifest, registry
 from zoo.cli import cli
 from zoo.errors import (
     AmbiguousNameError,
@@ -30,7 +30,7 @@ from zoo.errors import (
     UnpinnedError,
     WeightsError,
 )
-from zoo.loading import safetensors_file
+from zoo.loading import resolve, safetensors_file
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
 from zoo.system import storage
 from zoo.training import pretrained

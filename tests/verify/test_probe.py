@@ -16,7 +16,7 @@ from zoo.errors import IntegrityError, ProbeError
 from zoo.loading import safetensors_file
 from zoo.manifest import Probe, Tolerance
 from zoo.spec import Preprocess
-from zoo.verify import probe, write_probes
+from zoo.verify import probe, worker
 
 INPUT = Preprocess(input_size=(3, 4, 6), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
 
@@ -224,7 +224,7 @@ def test_probes_are_taken_anew_and_nothing_else_changes(tmp_path: Path) -> None:
     digest = safetensors_file.write(module.state_dict(), tmp_path / "first.safetensors", {})
     file = tmp_path / "manifest.toml"
     file.write_text(MANIFEST.replace("SHA", digest))
-    assert write_probes.reprobe(file) == ["resnet20.first", "resnet20.third"]
+    assert worker.reprobe(file) == ["resnet20.first", "resnet20.third"]
     written = file.read_text()
     first, second, third = manifest.read(file)
     assert first.probe == msgspec.structs.replace(third.probe, tolerance={"bfloat16": Tolerance(rtol=0.5)}), (
@@ -237,7 +237,7 @@ def test_probes_are_taken_anew_and_nothing_else_changes(tmp_path: Path) -> None:
     del kept[probes]
     lines = iter(written.splitlines())
     assert all(line in lines for line in kept), "all else is there, in its order"
-    assert write_probes.reprobe(file) == ["resnet20.first", "resnet20.third"]
+    assert worker.reprobe(file) == ["resnet20.first", "resnet20.third"]
     assert file.read_text() == written, "the same networks give the same text"
 
 
@@ -246,7 +246,7 @@ def test_a_file_of_other_bytes_is_not_probed(tmp_path: Path) -> None:
     file = tmp_path / "manifest.toml"
     file.write_text(MANIFEST.replace("SHA", 64 * "0"))
     with pytest.raises(IntegrityError, match=r"expected 0000"):
-        write_probes.reprobe(file)
+        worker.reprobe(file)
     assert file.read_text() == MANIFEST.replace("SHA", 64 * "0")
 
 

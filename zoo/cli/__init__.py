@@ -12,7 +12,7 @@ from zoo.cli.group import Commands
 from zoo.errors import PluginError, ZooError
 
 if TYPE_CHECKING:
-    from zoo.registry.tools import Tool
+    from zoo.registry.extensions import Tool
 
 _SECTIONS = {
     "Use:        zoo predict resnet20.digits digit.png": {
@@ -76,11 +76,11 @@ class Root(Commands):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from zoo.registry import tools
+        from zoo.registry import extensions
 
         name, *words = args
         if name not in self.homes:
-            tools.require_uncontested(name)
+            extensions.require_uncontested(name)
         command = super().get_command(context, name)
         variants = self.variants(command, name)
         for word in words[: words.index("--")] if "--" in words else words:
@@ -89,7 +89,7 @@ class Root(Commands):
                 asks_help = bool({"-h", "--help"} & {*words})  # which the option would take for its value
                 return name, _command_of(f"{name} {option}", variants[option]), ["--help"] if asks_help else words
             if option.startswith("--") and not isinstance(command, click.Group) and not _declares(command, option):
-                tools.require_uncontested(f"{name} {option}")
+                extensions.require_uncontested(f"{name} {option}")
         return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context) -> Any:
@@ -107,9 +107,9 @@ class Root(Commands):
             raise
 
     def _tools(self) -> dict[str, "Tool"]:
-        from zoo.registry import tools
+        from zoo.registry import extensions
 
-        return tools.commands(self.homes)
+        return extensions.commands(self.homes)
 
 
 class _Pointer(click.Option):

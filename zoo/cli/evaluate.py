@@ -50,8 +50,8 @@ def predict(
     """
     import msgspec
 
-    from zoo.creation import create_trained, info_of, require_classes
     from zoo.evaluation.prediction import Prepared, class_names_of
+    from zoo.loading.create import create_trained, info_of, require_classes
 
     with stdout_to_stderr():
         model = create_trained(name, weights=weights, device=device, **options.read_args(args)).eval()
@@ -112,8 +112,8 @@ def evaluate(
         raise click.UsageError("--allow-other-images needs --check.")
     if check and weights:
         raise click.UsageError("--check compares with a manifest's score; a local file has none. Leave out --weights.")
-    from zoo.creation import create_trained
     from zoo.evaluation import by_name
+    from zoo.loading.create import create_trained
 
     keywords |= {"dtype": None if dtype == "float32" else dtype, "command": _command(context, name)}
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
@@ -131,8 +131,8 @@ def evaluate(
 
 
 def _claims(model: "nn.Module") -> "Mapping[str, Score]":
-    from zoo.creation import info_of
     from zoo.errors import WeightsError
+    from zoo.loading.create import info_of
 
     info = info_of(model)
     if info.weights is None or not info.weights.scores:

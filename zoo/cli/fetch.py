@@ -10,9 +10,9 @@ import click
 
 from zoo.cli import options
 from zoo.cli.output import do_each, echo, outcomes, print_json, show_progress
+from zoo.loading.resolve import find, weights_for
 from zoo.manifest import Weights
 from zoo.registry import Found
-from zoo.resolve import find, weights_for
 from zoo.trust import first_use
 
 T = TypeVar("T")

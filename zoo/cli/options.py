@@ -125,7 +125,7 @@ class Named(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     def _known(self) -> list[str]:
         from zoo.registry import extensions
 
-        return extensions.names(self.field, self.core)
+        return extensions.names_in(self.field, self.core)
 
 
 Option = Callable[[Any], Any]

@@ -19,8 +19,8 @@ import msgspec
 
 from zoo.errors import ZooError
 from zoo.system import progress
-from zoo.system.amounts import count as count
-from zoo.system.amounts import size as size
+from zoo.system.progress import count as count
+from zoo.system.progress import size as size
 
 if TYPE_CHECKING:
     from rich.live import Live

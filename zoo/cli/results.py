@@ -13,8 +13,7 @@ from zoo.cli.output import echo, note, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from zoo.evaluation.metrics import Agreement, Metrics
-    from zoo.results.comparison import Change
-    from zoo.results.rows import Row, Speed
+    from zoo.results import Change, Row, Speed
 
 
 _SECTIONS = {
@@ -41,10 +40,10 @@ def show(context: click.Context, file: Path, against: Path | None, as_json: bool
     A score is better or worse than before if the 95% intervals do not overlap. FILE is a CSV or Parquet file that
     zoo bulk wrote.
     """
-    from zoo.results import comparison, files
+    from zoo import results
 
-    rows = files.read(file)
-    changes = comparison.compare(rows, files.read(against)) if against is not None else []
+    rows = results.read(file)
+    changes = results.compare(rows, results.read(against)) if against is not None else []
     if as_json:
         print_json({"rows": rows, "changes": changes})
     else:

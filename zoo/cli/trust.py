@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from zoo import manifest, registry, resolve
+from zoo import manifest, registry
 from zoo.cli import options
 from zoo.cli.group import Commands
 from zoo.cli.output import do_each, echo, note, print_json, print_table, show_progress, size
 from zoo.errors import IntegrityError, SignatureError, UnknownNameError
+from zoo.loading import resolve
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.system import storage

@@ -85,12 +85,12 @@ def probe(context: click.Context, manifests: tuple[Path, ...], as_json: bool) ->
 
     Probes the weights whose files are beside the manifest. Comments and order are preserved.
     """
-    from zoo.verify import write_probes
+    from zoo.verify import worker
 
     def work(name: str) -> dict[str, Any]:
         left: list[str] = []
         with stdout_to_stderr():
-            written = write_probes.reprobe(
+            written = worker.reprobe(
                 Path(name), callback=lambda entry, is_here: None if is_here else left.append(entry)
             )
         if not as_json:

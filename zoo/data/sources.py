@@ -13,7 +13,7 @@ from zoo.data.readers.remote_file import place_at
 from zoo.data.stream import ImageStream
 from zoo.errors import DataError, MissingExtraError, PluginError, UnknownNameError
 from zoo.hub import cache, offline_switch
-from zoo.registry import extensions, roles
+from zoo.registry import extensions, hooks
 from zoo.registry.extensions import Offered
 from zoo.registry.hooks import blaming
 from zoo.spec import Reader
@@ -81,7 +81,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
         return folder.read(path, split)
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
-    names = extensions.names("datasets", BUILT_IN)
+    names = extensions.names_in("datasets", BUILT_IN)
     hint = f"Names are {', '.join(names)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
     raise UnknownNameError.of("data set", name_or_path, names, hint=hint)
 
@@ -208,7 +208,7 @@ def _load_set(offered: Offered, split: str, place: Path) -> ImageSet:
     """Reads a split of the data set ``offered``, whose files are in ``place``."""
     spec = offered.spec
     _require_split(spec.name, split, spec.splits)
-    read = registry.hook(spec.load, offered.plugin.requires, role=roles.LOAD, of=spec.name)
+    read = registry.hook(spec.load, offered.plugin.requires, role=hooks.LOAD, of=spec.name)
     return _checked_images(spec.load, f"{spec.name}/{split}", lambda: read(place, split))
 
 
@@ -225,7 +225,7 @@ def _reader_by_suffix(path: Path) -> Reader | None:
 def _read_with(row: Reader, address: str | Path, split: str) -> ImageSet:
     """Reads a split of ``address``, by the reader ``row``."""
     _require_split(str(address), split, row.splits)
-    hook = registry.hook(row.run, row.requires, role=roles.READ, of=row.name)
+    hook = registry.hook(row.run, row.requires, role=hooks.READ, of=row.name)
     return _checked_images(row.run, str(address), lambda: hook(str(address), split))
 
 

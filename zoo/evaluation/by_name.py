@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.creation import as_network, info_of, require_classes
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import hook
+from zoo.loading.create import as_network, info_of, require_classes
 from zoo.system import distributed, storage
 
 if TYPE_CHECKING:

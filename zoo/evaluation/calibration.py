@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo import data as datasets
-from zoo.creation import as_network, info_of, require_classes
 from zoo.data.image_set import ImageSet, hold_out, stratified_split
 from zoo.errors import DataError, FileFormatError
 from zoo.evaluation import hook
 from zoo.evaluation.outputs import Outputs, read_outputs
 from zoo.evaluation.score import OF_LABELS, check_classes, fingerprint_of_labels
 from zoo.loading import ModelInfo, safetensors_file
+from zoo.loading.create import as_network, info_of, require_classes
 
 BINS = 15
 """As in the paper."""

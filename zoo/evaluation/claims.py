@@ -5,7 +5,7 @@ import msgspec
 from zoo.data.image_set import ImageSet
 from zoo.evaluation.score import OF_LABELS, Report, fingerprint_of
 from zoo.manifest import Score
-from zoo.manifest.interval import wilson
+from zoo.manifest.schema import wilson
 
 
 class Comparison(msgspec.Struct, frozen=True):

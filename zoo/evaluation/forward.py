@@ -17,7 +17,7 @@ from zoo.evaluation.folding import folded
 from zoo.modules.execution import compiled, compiler_errors
 from zoo.spec import Preprocess
 from zoo.system import distributed
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 
 
 @contextmanager

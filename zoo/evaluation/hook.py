@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry import arguments, roles
+from zoo.registry import hooks
 from zoo.registry.hooks import blaming
 from zoo.spec import Model, Preprocess
 
@@ -117,7 +117,7 @@ def _accepted(row: Model, options: dict[str, Any], defaults: Collection[str]) ->
     for name in sorted(surplus):
         problem = f"{row.evaluate}, which scores {row.name}, has no argument {name}."
         if name not in defaults:
-            near = UnknownNameError.of("argument", name, {*defaults, *(arguments.names_of(hook) or ())}).hint
+            near = UnknownNameError.of("argument", name, {*defaults, *(hooks.args_of(hook) or ())}).hint
             raise UnknownNameError(problem, hint=near or "Remove it.")
         if name in ("dtype", "compile") and options[name]:
             raise PluginError(problem, hint="Remove it.")
@@ -129,7 +129,7 @@ def _call(row: Model, model: "nn.Module", images: "ImageSet", options: Mapping[s
     from zoo import evaluation
     from zoo.evaluation.outputs import Watched
 
-    hook = registry.hook(row.evaluate, row.requires, role=roles.EVALUATE, of=row.name, more=options)
+    hook = registry.hook(row.evaluate, row.requires, role=hooks.EVALUATE, of=row.name, more=options)
     if row.api == 1:
         watched = Watched.of(images)
         with _blaming(row.evaluate, row.name):
@@ -168,7 +168,7 @@ def train(row: Model, module: "nn.Module", *inputs: Any, **options: Any) -> "Net
     """Calls the model's train hook; returns the trained network."""
     from torch import nn
 
-    hook = registry.hook(row.train, row.requires, role=roles.TRAIN, of=row.name)
+    hook = registry.hook(row.train, row.requires, role=hooks.TRAIN, of=row.name)
     with _blaming(row.train, row.name):
         trained = hook(module, *inputs, **options)
     if not isinstance(trained, nn.Module):

@@ -12,7 +12,7 @@ from zoo.errors import DataError
 from zoo.evaluation.calibration import measures_of
 from zoo.evaluation.outputs import StoredOutputs, answers, read_outputs
 from zoo.evaluation.score import Tally
-from zoo.manifest.interval import wilson
+from zoo.manifest.schema import wilson
 
 
 class OfClass(msgspec.Struct, frozen=True):

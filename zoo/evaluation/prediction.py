@@ -12,12 +12,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from zoo.creation import as_network, info_of, require_classes
 from zoo.data.classes import class_names
 from zoo.data.image_file import read_image, to_channels
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.evaluation.forward import device_of, in_eval_mode
-from zoo.preparation import preprocess
+from zoo.loading.create import as_network, info_of, preprocess, require_classes
 
 log = logging.getLogger("zoo")
 

@@ -16,7 +16,7 @@ from zoo.data.preprocess import Transform
 from zoo.data.readers.torch_dataset import PreparedBatches
 from zoo.errors import DataError
 from zoo.evaluation.forward import batches, device_of, precision_of, require_classes, require_logits, run
-from zoo.manifest.interval import wilson
+from zoo.manifest.schema import wilson
 from zoo.spec import Preprocess
 from zoo.system import distributed
 from zoo.system.distributed import Processes

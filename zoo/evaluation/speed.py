@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.creation import as_network, create, info_of
 from zoo.errors import SpecError
 from zoo.evaluation import counting
 from zoo.evaluation.forward import device_of, in_eval_mode
+from zoo.loading.create import as_network, create, info_of
 from zoo.modules.execution import compiled, compiler_errors
 from zoo.system import distributed
-from zoo.system.machine import hardware
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import hardware, keep_freed_memory
 
 Mode = Literal["inference", "training"]
 Precision = Literal["float32", "bfloat16", "float16", "amp"]

@@ -138,8 +138,8 @@ def _ways(
     """Yields the sources to try, in order: a name, and a function that gets the bytes."""
     from zoo.hub import download, huggingface
 
-    if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
-        yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256, held.revision)
+    if source is None and weights.hub == "hf" and (cached := huggingface.find_cached(weights)):
+        yield "Hugging Face's cache", partial(download.adopt, cached.path, weights, cached.sha256, cached.revision)
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
     ordered = [*mirrors(), weights.hub] if weights.determines_bytes else [weights.hub, *mirrors()]
     for text in dict.fromkeys([source] if source else ordered):

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from zoo import registry
 from zoo.errors import HubError, MissingExtraError
 from zoo.hub import web
 from zoo.hub.download import PassingError, Source, Stream, stream_of, time_limit
@@ -163,17 +162,15 @@ def _without_secrets(address: str) -> str:
 
 
 def _folder_in(package: str) -> Any:
-    """Returns the folder of ``package``, also within a zip; raises :class:`HubError` if no plugin contains it.
+    """Returns the folder of an installed ``package``, also within a zip; raises :class:`HubError` if there is none.
 
-    The package's name comes from a manifest, which must not be able to import arbitrary modules.
+    The package's name comes from a manifest: nothing is imported for it.
     """
     top, *below = package.split(".")
-    brought = {name for row in registry.current().plugins for name in row.packages}
-    spec = find_spec(top) if top in brought else None
-    if spec is not None and spec.loader is None and spec.submodule_search_locations:  # a package of data alone
+    spec = find_spec(top) if top.isidentifier() and top != "__main__" else None
+    if spec is None or spec.submodule_search_locations is None:
+        raise HubError(f"there is no package {package!r}")
+    reader = getattr(spec.loader, "get_resource_reader", None)
+    if reader is None:  # a package of data alone, before Python 3.12
         return Path(next(iter(spec.submodule_search_locations)), *below)
-    reader = getattr(spec and spec.loader, "get_resource_reader", None)
-    found = reader(top) if reader else None  # None for a module that is not a package
-    if found is None:
-        raise HubError(f"no installed plugin contains a package {package!r}")
-    return found.files().joinpath(*below)
+    return reader(top).files().joinpath(*below)

@@ -80,18 +80,18 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
 
     Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and always with ``deep``.
     """
-    known = None
+    last = None
     with suppress(OSError, msgspec.DecodeError):
-        known = msgspec.json.decode(read_small(stamp_of(file)), type=Stamp)
-        if not deep and known == stamp_for(known.sha256, file.stat()):
-            return known.sha256
+        last = msgspec.json.decode(read_small(stamp_of(file)), type=Stamp)
+        if not deep and last == stamp_for(last.sha256, file.stat()):
+            return last.sha256
     with storage.open_regular(file) as opened:
         if _is_recent(os.fstat(opened.fileno()).st_ctime_ns):
             time.sleep(_CLOCK_TICK)  # a change within the tick that wrote the file would leave its times as they are
         before = os.fstat(opened.fileno())
         digest = storage.sha256_of(opened)
         after = os.fstat(opened.fileno())
-    if known != (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
+    if last != (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
         write_stamp(file, stamp)
     return digest
 

@@ -7,7 +7,7 @@
 
 The key is a hash of all else that decides the tensors (:class:`Job`). A conversion is used only if its bytes have the
 sha256 of its record; otherwise it is made again. It needs its source no more. Finding one imports no torch; making one
-runs :func:`zoo.resolve.convert_here` in a process of its own, without a network.
+runs :func:`zoo.loading.resolve.convert_here` in a process of its own, without a network.
 """
 
 import hashlib
@@ -146,27 +146,27 @@ def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
         "is_trunk": job.is_trunk,
         "out": str(out),
     }
-    said = process.ask(
-        "zoo.resolve:convert_here",
+    answer = process.ask(
+        "zoo.loading.resolve:convert_here",
         arguments,
         what=f"{weights.name}: conversion of {weights.file}",
         timeout=TIMEOUT,
         hint=f"zoo convert {source} {job.model} -o OUT.safetensors converts it without a limit on time.",
         has_network=False,
     )
-    return msgspec.convert({**said, "version": VERSION, "source": job.source, "model": job.model}, Record)
+    return msgspec.convert({**answer, "version": VERSION, "source": job.source, "model": job.model}, Record)
 
 
 def _make(job: Job, weights: Weights, source: Path) -> Converted:
     file = place_of(job)
     with cache.explained(), cache.lock(job.key):
-        if found := find(job):  # another process was faster
-            return found
+        if file_there := find(job):  # another process was faster
+            return file_there
         start = time.monotonic()
         storage.make_folder(file.parent)
-        for part in storage.parts_of(file):  # of a process that was killed
-            if cache.is_abandoned(part):
-                part.unlink(missing_ok=True)
+        for unfinished in storage.parts_of(file):  # of a process that was killed
+            if cache.is_abandoned(unfinished):
+                unfinished.unlink(missing_ok=True)
         made = storage.part_of(file)
         record = make(job, weights, source, made)
         cache.put(made, file, cache.stamp_for(record.sha256, made.stat()))

@@ -71,17 +71,17 @@ def _stream_of(answer: web.Answer, weights: Weights, start: int, has_token: bool
 
 def _reason(answer: web.Answer, weights: Weights, has_token: bool) -> str:
     """Returns the meaning of the hub's error, or an empty string."""
-    code, said = answer.body.headers.get("X-Error-Code", ""), web.explanation(answer.body.headers)
-    return closed_because(code, said, weights.repo, has_token) or {
+    code, explanation = answer.body.headers.get("X-Error-Code", ""), web.explanation(answer.body.headers)
+    return closed_because(code, explanation, weights.repo, has_token) or {
         "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN has no access to it",
         "RevisionNotFound": f"has no revision {weights.revision or 'main'} of {weights.repo}",
         "EntryNotFound": f"has no file {weights.file} in {weights.repo} at {weights.revision or 'main'}",
     }.get(code, "")
 
 
-def closed_because(code: str, said: str, repo: str, has_token: bool) -> str:
+def closed_because(code: str, explanation: str, repo: str, has_token: bool) -> str:
     """Returns why the hub closes a repository that exists, from its error code and message; empty if it does not."""
-    quoted = f" (it says: {said})" if said else ""
+    quoted = f" (it says: {explanation})" if explanation else ""
     page = f"{host()}/{repo}"
     if code == "GatedRepo" and has_token:
         return f"requires approval for {repo}{quoted}; ask for it at {page}, or wait for it, then try again"
@@ -89,7 +89,7 @@ def closed_because(code: str, said: str, repo: str, has_token: bool) -> str:
         return (
             f"requires that you accept the terms of {repo} at {page}{quoted} and log in: hf auth login, or set HF_TOKEN"
         )
-    if code == "DisabledRepo" or said == _DISABLED:
+    if code == "DisabledRepo" or explanation == _DISABLED:
         return f"has disabled {repo}{quoted}; see {page}, and use another source"
     return ""
 

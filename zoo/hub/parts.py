@@ -197,13 +197,13 @@ def _write_all(opened: BinaryIO, chunk: bytes) -> None:
 
 def _left(key: str) -> list[Path]:
     """Returns the parts of earlier processes for ``key`` that no running one writes, longest first."""
-    found = []
+    left = []
     for path in (root() / "parts").glob(f"{key}.*"):
         match = _OWNED.fullmatch(path.name)
         with suppress(OSError):  # another process was faster
             if path == released(key) or (match and match["key"] == key and not is_being_written(path)):
-                found.append((path.lstat().st_size, path))
-    return [path for _, path in sorted(found, reverse=True)]
+                left.append((path.lstat().st_size, path))
+    return [path for _, path in sorted(left, reverse=True)]
 
 
 def _ours(opened: BinaryIO) -> BinaryIO:

@@ -86,8 +86,8 @@ def stream_of(answer: Answer, start: int) -> Stream:
     phrase = f"returned {status} {answer.body.reason}".strip()
     if status in _MAY_PASS:
         raise PassingError(phrase, wait=wait_of(headers))
-    said = explanation(headers)
-    raise HubError(f"{phrase}: {said}" if said else phrase)
+    reason = explanation(headers)
+    raise HubError(f"{phrase}: {reason}" if reason else phrase)
 
 
 def wait_of(headers: Headers) -> float:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         """Submodules to look at."""
 
         def forward_features(self, x: Tensor) -> Tensor:
-            """Feature maps of the images ``x``, B C H W."""
+            """Returns feature maps of the images ``x``, B C H W."""
             raise NotImplementedError
 
         def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -51,10 +51,12 @@ if TYPE_CHECKING:
             output_fmt: str = "NCHW",
             intermediates_only: bool = False,
         ) -> Any:
-            """The last features and a list of those of several stages; with ``intermediates_only``, the list."""
+            """Returns the last features and a list of those of several stages; with ``intermediates_only``, the
+            list.
+            """
 
         def get_classifier(self) -> nn.Module:
-            """The layer from features to logits."""
+            """Returns the layer from features to logits."""
             raise NotImplementedError
 
         def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

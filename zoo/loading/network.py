@@ -19,7 +19,7 @@ from zoo.loading import safetensors_file
 from zoo.loading.interface import Network
 from zoo.manifest import Weights
 from zoo.modules.features import FeatureInfo, FeatureNet
-from zoo.registry import arguments, roles
+from zoo.registry import hooks
 from zoo.spec import Model, Preprocess
 
 log = logging.getLogger("zoo")
@@ -43,7 +43,7 @@ class ModelInfo(NamedTuple):
 def build(
     model: Model, *, num_classes: int | None = None, in_chans: int | None = None, **args: Any
 ) -> tuple[Network, ModelInfo]:
-    """A newly initialised network, with its ``zoo_info``."""
+    """Returns a newly initialised network, with its ``zoo_info``."""
     channels = model.preprocess.input_size[0] if in_chans is None else in_chans
     classes = model.num_classes if num_classes is None else num_classes
     args = {**model.args, **args}
@@ -62,14 +62,14 @@ def build_from(
     in_chans: int | None = None,
     **args: Any,
 ) -> tuple[Network, ModelInfo]:
-    """The network with the tensors of ``file``, described by ``entry`` or else by the file's metadata.
+    """Returns the network with the tensors of ``file``, described by ``entry`` or else by the file's metadata.
 
     Build arguments from the description are used if the row allows them (``Model.file_args``). If the caller wants
     another number of classes or input channels than the file, the head is newly initialised or the stem adapted, with a
     warning. Tensors that do not fit go through the model's own ``translate`` first, if it has one.
     """
     about = _described(file, model, entry)
-    args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
+    args = {**model.args, **hooks.args_of_file(model, about.args, about.name, overridden=args), **args}
     tensors = safetensors_file.read(file)
     claimed = safetensors_file.metadata(file).get("num_classes") if entry is None else entry.num_classes
     stated = claimed if claimed == 0 or (entry is not None and claimed is not None) else model.num_classes
@@ -102,7 +102,7 @@ def build_from(
 
 
 def as_features(module: Network, out_indices: int | Sequence[int] | None) -> Network:
-    """``module`` without its classifier, returning a list of feature maps: :class:`zoo.modules.FeatureNet`.
+    """Returns ``module`` without its classifier, returning a list of feature maps: :class:`zoo.modules.FeatureNet`.
 
     A network may have its own ``create_features``. Raises :class:`SpecError` for stages that do not exist.
     """
@@ -114,7 +114,7 @@ def as_features(module: Network, out_indices: int | Sequence[int] | None) -> Net
 
 
 def _described_by(module: Network, info: ModelInfo) -> Network:
-    """``module`` with the attributes that ``info`` gives it: those of Zoo and those of timm."""
+    """Returns ``module`` with the attributes that ``info`` gives it: those of Zoo and those of timm."""
     module.zoo_info = info
     theirs = getattr(module, "pretrained_cfg", None) or {}
     classes = getattr(module, "num_classes", info.model.num_classes)
@@ -125,7 +125,7 @@ def _described_by(module: Network, info: ModelInfo) -> Network:
 
 
 def for_channels(preprocess: Preprocess, channels: int) -> Preprocess:
-    """``preprocess`` for another number of input channels: mean and std averaged, then repeated."""
+    """Returns ``preprocess`` for another number of input channels: mean and std averaged, then repeated."""
     before, height, width = preprocess.input_size
     if channels == before:
         return preprocess
@@ -138,21 +138,21 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
     if model.deprecated:
         _warn_of_deprecation(model.name, model.deprecated)
     build = registry.hook(model.build, model.requires)
-    own = {name: value for name, value in args.items() if name not in arguments.settings(build, args)}
-    arguments.check_names(model, build, own)
-    roles.BUILD.check(build, model.build, model.name, own)
+    passed = {name: value for name, value in args.items() if name not in hooks.settings_in(build, args)}
+    hooks.check_args(model, build, passed)
+    hooks.BUILD.check(build, model.build, model.name, passed)
     try:
-        module: Network = build(num_classes=num_classes, in_chans=in_chans, **own)
+        module: Network = build(num_classes=num_classes, in_chans=in_chans, **passed)
     except ZooError:
         raise
     except Exception as error:  # a plugin's code may raise anything
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if isinstance(error, TypeError) and unknown and unknown[1] in own:
-            del own[unknown[1]]
-            known = _names_within(partial(build, num_classes=num_classes, in_chans=in_chans, **own))
-            raise arguments.unknown(model, unknown[1], known) from error
-        given = ", ".join(f"{key}={value!r}" for key, value in own.items())
-        raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
+        if isinstance(error, TypeError) and unknown and unknown[1] in passed:
+            del passed[unknown[1]]
+            accepted = _names_within(partial(build, num_classes=num_classes, in_chans=in_chans, **passed))
+            raise hooks.unknown_arg(model, unknown[1], accepted) from error
+        shown = ", ".join(f"{key}={value!r}" for key, value in passed.items())
+        raise PluginError(f"{model.name}: {model.build}({shown}) raised {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise PluginError(f"{model.build} returned {type(module).__name__}, expected the network of {model.name}.")
     return module
@@ -165,10 +165,10 @@ def _warn_of_deprecation(name: str, advice: str) -> None:
 
 
 def _names_within(build: Callable[[], nn.Module]) -> list[str]:
-    """The arguments of a network whose build function takes any and hands them on to its class."""
+    """Returns the arguments of a network whose build function takes any and hands them on to its class."""
     with skip_init(), torch.device("meta"), contextlib.suppress(Exception):
         kinds = type(build()).__mro__
-        named = [name for kind in kinds for name in arguments.names_of(kind) or ()]
+        named = [name for kind in kinds for name in hooks.args_of(kind) or ()]
         return sorted(set(named) - {"self", "num_classes", "in_chans"})
     return []
 
@@ -176,15 +176,15 @@ def _names_within(build: Callable[[], nn.Module]) -> list[str]:
 def _set(module: Network, model: Model, args: Mapping[str, Any]) -> None:
     """Hands the network what its build function leaves to ``set_global_pool`` and the like."""
     build = registry.hook(model.build, model.requires)
-    for name, value in arguments.settings(build, args).items():
+    for name, value in hooks.settings_in(build, args).items():
         if not hasattr(module, f"set_{name}"):
-            settable = [other for other in arguments.SETTINGS if hasattr(module, f"set_{other}")]
-            raise arguments.unknown(model, name, [*(arguments.names_of(build) or ()), *settable])
+            settable = [other for other in hooks.SETTINGS if hasattr(module, f"set_{other}")]
+            raise hooks.unknown_arg(model, name, [*(hooks.args_of(build) or ()), *settable])
         getattr(module, f"set_{name}")(value)
 
 
 def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
-    """The description of the file in the manifest, or, for a local file, in its own metadata.
+    """Returns the description of the file in the manifest, or, for a local file, in its own metadata.
 
     Few entries list the classes by name: if one means the same classes as the file, the names are the file's.
     """
@@ -209,12 +209,12 @@ def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
 
 
 def classes_in(tensors: Mapping[str, Tensor], head: tuple[str, ...]) -> int | None:
-    """The number of classes of the declared head in a file's tensors; None if it has no head."""
+    """Returns the number of classes of the declared head in a file's tensors; None if it has no head."""
     return _size(tensors, head, dim=0)
 
 
 def channels_in(tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> int | None:
-    """The number of input channels of the declared stem in a file's tensors; None if it has none."""
+    """Returns the number of input channels of the declared stem in a file's tensors; None if it has none."""
     return _size(tensors, stem, dim=1)
 
 
@@ -230,10 +230,10 @@ def _size(tensors: Mapping[str, Tensor], modules: tuple[str, ...], dim: int) -> 
 
 
 def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:
-    """``tensors``, or their translation by the model if more than the stem does not fit."""
+    """Returns ``tensors``, or their translation by the model if more than the stem does not fit."""
     if not model.translate or _fits(module.state_dict(), tensors, model.stem):
         return tensors
-    hook = registry.hook(model.translate, model.requires, role=roles.TRANSLATE, of=model.name)
+    hook = registry.hook(model.translate, model.requires, role=hooks.TRANSLATE, of=model.name)
     try:
         with torch.no_grad():
             translated: dict[str, Tensor] = hook(dict(tensors), module)
@@ -243,8 +243,8 @@ def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], sourc
         check(module, tensors, source)
         raise PluginError(f"{model.translate} raised {type(error).__name__}: {error}") from error
     # Uninitialised tensors of the module itself do not count as tensors of the file.
-    own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
-    return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in own}
+    storages = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
+    return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in storages}
 
 
 def _fits(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> bool:
@@ -255,7 +255,7 @@ def _fits(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stem: tupl
 
 
 def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """The state of ``module``, after checking that ``tensors`` has each of its tensors and no others.
+    """Returns the state of ``module``, after checking that ``tensors`` has each of its tensors and no others.
 
     Raises :class:`TensorMismatchError`, which lists all differences and names ``source``.
     """
@@ -333,7 +333,7 @@ def require_adapted(
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The keys of those tensors that contain NaN or infinity."""
+    """Returns the keys of those tensors that contain NaN or infinity."""
     return [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
 
 
@@ -347,7 +347,7 @@ def require_finite(tensors: Mapping[str, Tensor], source: object) -> None:
 
 
 def timm_input_config(preprocess: Preprocess) -> dict[str, Any]:
-    """timm's fields for the preparation of images."""
+    """Returns timm's fields for the preparation of images."""
     return {
         "input_size": preprocess.input_size,
         "interpolation": preprocess.interpolation,
@@ -359,7 +359,7 @@ def timm_input_config(preprocess: Preprocess) -> dict[str, Any]:
 
 
 def _timm_config(info: ModelInfo, num_classes: int) -> dict[str, Any]:
-    """The configuration of the network that ``info`` describes."""
+    """Returns the configuration of the network that ``info`` describes."""
     model, weights = info.model, info.weights
     return {
         "architecture": model.name.rpartition("/")[2],
@@ -391,7 +391,7 @@ def skip_init() -> Iterator[None]:
     For modules whose tensors will all be loaded. Meta tensors would be as fast, but leave non-persistent buffers
     without values.
     """
-    _guard_initialisers()
+    _guard_initializers()
     before = getattr(_guard, "skips", False)
     _guard.skips = True
     try:
@@ -400,18 +400,18 @@ def skip_init() -> Iterator[None]:
         _guard.skips = before
 
 
-def _guard_initialisers() -> None:
+def _guard_initializers() -> None:
     """Wraps ``torch.nn.init.*_`` once; outside :func:`skip_init` the wrappers have no effect."""
     for name in [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]:
-        initialise = getattr(nn.init, name)
-        if not hasattr(initialise, "__wrapped__") or initialise.__module__ != __name__:
-            setattr(nn.init, name, _skippable(initialise))
+        initialize = getattr(nn.init, name)
+        if not hasattr(initialize, "__wrapped__") or initialize.__module__ != __name__:
+            setattr(nn.init, name, _skippable(initialize))
 
 
-def _skippable(initialise: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    @wraps(initialise)
+def _skippable(initialize: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(initialize)
     def maybe(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return tensor if getattr(_guard, "skips", False) else initialise(tensor, *args, **kwargs)
+        return tensor if getattr(_guard, "skips", False) else initialize(tensor, *args, **kwargs)
 
     maybe.__module__ = __name__
     return maybe

@@ -10,7 +10,7 @@ from zoo.errors import FileFormatError, MissingExtraError
 
 
 def start(model: Path | bytes, name: str, *, what: str, extra: str) -> Any:
-    """An ``onnxruntime.InferenceSession`` of a file or its content, which errors call ``name``.
+    """Returns an ``onnxruntime.InferenceSession`` of a file or its content, which errors call ``name``.
 
     Raises :class:`FileFormatError` if onnxruntime does not accept the model, and :class:`MissingExtraError`, which says
     that ``what`` needs onnxruntime and that ``extra`` installs it.
@@ -30,7 +30,7 @@ def start(model: Path | bytes, name: str, *, what: str, extra: str) -> Any:
 
 
 def run(session: Any, output: str, images: Tensor, name: str) -> Tensor:
-    """The value ``output`` for ``images``; raises :class:`FileFormatError`, which names the model ``name``."""
+    """Returns the value ``output`` for ``images``; raises :class:`FileFormatError`, which names the model ``name``."""
     try:
         [answer] = session.run([output], {session.get_inputs()[0].name: images.contiguous().numpy()})
     except Exception as error:  # onnxruntime raises many kinds

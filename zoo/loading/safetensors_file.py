@@ -27,7 +27,7 @@ METADATA_KEY = "zoo"
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, memory-mapped copy-on-write: changing them does not change the file.
+    """Returns the tensors of a safetensors file, memory-mapped copy-on-write: changing them does not change the file.
 
     Raises :class:`FileFormatError` for anything but a complete, valid safetensors file.
     """
@@ -39,14 +39,14 @@ def read(file: Path) -> dict[str, Tensor]:
 
 
 def metadata(file: Path) -> dict[str, Any]:
-    """The metadata that :func:`write` stored in the file, {} for files of another origin."""
+    """Returns the metadata that :func:`write` stored in the file, {} for files of another origin."""
     text = _read_header(file).get("__metadata__", {})
     text = text.get(METADATA_KEY, "{}") if isinstance(text, dict) else "{}"
     try:
-        found = json.loads(text)
+        about = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{file}: the header's {METADATA_KEY!r} metadata is not JSON: {error}") from None
-    return found if isinstance(found, dict) else {}
+    return about if isinstance(about, dict) else {}
 
 
 def write(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ A manifest may also state key maps for ``zoo convert``, a table ``[key_maps.NAME
 """
 
 from zoo.manifest.parsing import key_maps, parse, read
-from zoo.manifest.rendering import render, render_probe, table_name
 from zoo.manifest.schema import (
     Address,
     Amount,
@@ -32,6 +31,7 @@ from zoo.manifest.schema import (
     Tolerance,
     Weights,
 )
+from zoo.manifest.writing import render, render_probe, table_name
 
 __all__ = [
     "Address",

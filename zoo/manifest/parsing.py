@@ -101,8 +101,8 @@ def _offence(error: str, table: dict[str, Any]) -> tuple[str, list[str]]:
 def _refuse_unknown(table: dict[str, Any]) -> None:
     """Rejects what the types accept: arch and tag as fields, and unknown fields of ``Preprocess``."""
     preprocess = table.get("preprocess")
-    known = set(Preprocess.__struct_fields__)
-    strange = sorted(preprocess.keys() - known) if isinstance(preprocess, dict) else []
+    fields = set(Preprocess.__struct_fields__)
+    strange = sorted(preprocess.keys() - fields) if isinstance(preprocess, dict) else []
     for key, path in [(key, "$") for key in ("arch", "tag") if key in table] + [
         (key, "$.preprocess") for key in strange
     ]:
@@ -119,7 +119,7 @@ def _is_valid(value: object, kind: type) -> bool:
 
 def _line_of(text: str, arch: str, tag: str, keys: list[str]) -> int:
     """Returns the line of the key, or of the nearest table or key above it."""
-    found, depth, header = 1, -1, ""
+    place, depth, header = 1, -1, ""
     target = [arch, tag, *keys]
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.strip()
@@ -132,5 +132,5 @@ def _line_of(text: str, arch: str, tag: str, keys: list[str]) -> int:
             continue
         names = [quoted or bare for quoted, bare in here]
         if names == target[: len(names)] and len(names) > depth:
-            found, depth = number, len(names)
-    return found
+            place, depth = number, len(names)
+    return place

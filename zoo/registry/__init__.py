@@ -1,11 +1,10 @@
 """The installed plugins and their models."""
 
 from zoo.registry.discovery import DATA_GROUP, GROUP
-from zoo.registry.here import model
 from zoo.registry.hooks import hook, require, resource
-from zoo.registry.named import Found, Listed
 from zoo.registry.plugin_row import DISTRIBUTION, PluginRow
-from zoo.registry.registry import Registry, clear, current, register, unregister
+from zoo.registry.registry import Found, Listed, Registry
+from zoo.registry.session import clear, current, model, register, unregister
 
 __all__ = [
     "DATA_GROUP",

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from zoo import manifest
 from zoo.errors import ManifestError, PluginError
 from zoo.manifest import Weights
-from zoo.registry.hooks import hook, resource
-from zoo.registry.roles import COLLECTION
+from zoo.registry.hooks import COLLECTION, hook, resource
 from zoo.spec import KeyMap, Model, Plugin
 
 
@@ -47,18 +46,18 @@ def contents_of(plugin: Plugin) -> Contents:
         weights, brought = _weights(plugin, models, collected, {key_map.name for key_map in key_maps})
     except ManifestError as error:
         return Contents({model.name: Architecture(model) for model in models}, str(error), {}, plugin.key_maps)
-    own = {model.name: Architecture(model, tuple(weights[model.name].values())) for model in models}
-    return Contents(own, "", {arch: tuple(entries) for arch, entries in brought.items()}, key_maps)
+    architectures = {model.name: Architecture(model, tuple(weights[model.name].values())) for model in models}
+    return Contents(architectures, "", {arch: tuple(entries) for arch, entries in brought.items()}, key_maps)
 
 
 def packages_of(target: str, plugin: Plugin) -> tuple[str, ...]:
-    """The top-level packages with the plugin's code and manifests."""
+    """Returns the top-level packages with the plugin's code and manifests."""
     addresses = [target, *plugin.weights, *filter(None, [plugin.collection])]
     return tuple(sorted({top_of(address) for address in addresses}))
 
 
 def top_of(address: str) -> str:
-    """The top-level package of ``"package.module:name"``."""
+    """Returns the top-level package of ``"package.module:name"``."""
     return re.split("[.:]", address)[0].strip()
 
 
@@ -80,7 +79,7 @@ def _weights(
     plugin: Plugin, models: Sequence[Model], collected: Sequence[Weights], key_maps: Collection[str]
 ) -> tuple[dict[str, dict[str, Weights]], dict[str, list[Weights]]]:
     """Returns the weights of the plugin's own models by name and tag, and those of others' models by name."""
-    found: dict[str, dict[str, Weights]] = {model.name: {} for model in models}
+    by_arch: dict[str, dict[str, Weights]] = {model.name: {} for model in models}
     brought: dict[str, list[Weights]] = {}
     full_names: set[str] = set()
     present = {alias: model.name for model in models for alias in model.aliases}
@@ -91,23 +90,25 @@ def _weights(
                 entry = replace(entry, arch=present[entry.arch])
             if entry.is_relative:
                 entry = _placed(entry, address, file)
-            if entry.arch not in found:
-                alien = _brought(plugin, entry, file, found, key_maps)
+            if entry.arch not in by_arch:
+                alien = _brought(plugin, entry, file, by_arch, key_maps)
                 if alien.name in full_names:
                     raise ManifestError(f"{file}: two entries have the name {alien.name}: [{entry.name}] is one")
                 full_names.add(alien.name)
                 brought.setdefault(entry.arch, []).append(alien)
                 continue
-            if entry.tag in found[entry.arch]:
+            if entry.tag in by_arch[entry.arch]:
                 raise ManifestError(f"{file}: [{entry.name}] is defined twice")
-            found[entry.arch][entry.tag] = entry
+            by_arch[entry.arch][entry.tag] = entry
     for entry in collected:
-        found[entry.arch].setdefault(entry.tag, entry)
-    return found, brought
+        by_arch[entry.arch].setdefault(entry.tag, entry)
+    return by_arch, brought
 
 
 def _placed(entry: Weights, address: str, file: Path) -> Weights:
-    """``entry``, whose hub is relative to the manifest at ``address``, with its place in the manifest's package."""
+    """Returns ``entry``, whose hub is relative to the manifest at ``address``, with its place in the manifest's
+    package.
+    """
     package, _, path = address.partition(":")
     folder = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.hub, entry.repo))
     try:
@@ -116,12 +117,12 @@ def _placed(entry: Weights, address: str, file: Path) -> Weights:
         raise ManifestError(f"{file}: [{entry.name}] hub: {entry.hub!r} leaves the package {package!r}") from None
 
 
-def _brought(plugin: Plugin, entry: Weights, file: Path, own: Collection[str], key_maps: Collection[str]) -> Weights:
-    """``entry``, weights of another plugin's model, under its full name, ``plugin/arch.tag``."""
+def _brought(plugin: Plugin, entry: Weights, file: Path, archs: Collection[str], key_maps: Collection[str]) -> Weights:
+    """Returns ``entry``, weights of another plugin's model, under its full name, ``plugin/arch.tag``."""
     owner, _, short = entry.arch.rpartition("/")
     if owner == plugin.name:
         raise ManifestError(f"{file}: [{entry.name}]: plugin {plugin.name!r} has no model {short!r}")
-    if short in own:
+    if short in archs:
         raise ManifestError(f"{file}: [{entry.name}]: plugin {plugin.name!r} has a model {short!r} itself")
     key_map = f"{plugin.name}/{entry.key_map}" if entry.key_map in key_maps else entry.key_map
     return replace(entry, arch=f"{plugin.name}/{short}", key_map=key_map)
@@ -130,8 +131,8 @@ def _brought(plugin: Plugin, entry: Weights, file: Path, own: Collection[str], k
 def _collected(plugin: Plugin) -> tuple[Sequence[Model], Sequence[Weights]]:
     target = plugin.collection
     try:
-        given, weights = hook(target, role=COLLECTION)()
-        models = {row.name: row if row.api == plugin.api else replace(row, api=plugin.api) for row in given}
+        rows, weights = hook(target, role=COLLECTION)()
+        models = {row.name: row if row.api == plugin.api else replace(row, api=plugin.api) for row in rows}
         strange = [name for name in models if not name.startswith(f"{plugin.name}/")]
         strange += [entry.name for entry in weights if entry.arch not in models]
         if strange:

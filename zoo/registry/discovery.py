@@ -62,13 +62,13 @@ log = logging.getLogger("zoo")
 
 def discover() -> list[PluginRow]:
     """Returns all plugins of this environment."""
-    path, known = SearchPath(), index.read()
-    installed = _distributions(path, known.distributions)
+    path, last = SearchPath(), index.read()
+    installed = _distributions(path, last.distributions)
     rows = _rows(_with_plugins(installed), path)
     missing = []
     for row in rows:
         if row.status == "ok":
-            indexed = known.plugins.get(row.key)
+            indexed = last.plugins.get(row.key)
             if indexed and all(path.state_of(module) == state for module, state in indexed.files.items()):
                 row.fill(indexed.rows)
             else:
@@ -78,8 +78,8 @@ def discover() -> list[PluginRow]:
     try:
         _import_all(missing, path, imported)
     finally:  # what was learned before an interrupt is worth keeping
-        if imported or now != {folder: known.distributions.get(folder) for folder in now}:
-            index.write(_updated(known, now, imported))
+        if imported or now != {folder: last.distributions.get(folder) for folder in now}:
+            index.write(_updated(last, now, imported))
     return rows
 
 
@@ -115,15 +115,15 @@ def _rows(installed: Iterable[Distribution], path: "SearchPath") -> list[PluginR
     return sorted(rows, key=lambda row: (names.natural(row.name), not row.is_builtin))
 
 
-def _updated(known: Index, now: dict[str, Distribution], imported: Mapping[Key, Indexed]) -> Index:
-    """Returns ``known`` with what was found now. What other processes have on their paths stays while it exists."""
+def _updated(last: Index, now: dict[str, Distribution], imported: Mapping[Key, Indexed]) -> Index:
+    """Returns ``last`` with what was found now. What other processes have on their paths stays while it exists."""
     others = {
         folder: distribution
-        for folder, distribution in known.distributions.items()
+        for folder, distribution in last.distributions.items()
         if folder not in now and stamp_of(f"{folder}/entry_points.txt") is not None
     }
     every = {**others, **now}
-    plugins = {**known.plugins, **imported}
+    plugins = {**last.plugins, **imported}
     return Index(
         every,
         {
@@ -192,10 +192,11 @@ class SearchPath:
         """Returns every file and folder that the module may be: the first is the one, if it has Python files."""
         if module not in self._places:
             try:
-                found = importlib.util.find_spec(module)  # an import hook may know, as of an editable installation
+                # An import hook may know, as of an editable installation.
+                module_spec = importlib.util.find_spec(module)
             except (ImportError, ValueError):
-                found = None
-            places = [*(found.submodule_search_locations or ()), found.origin] if found else []
+                module_spec = None
+            places = [*(module_spec.submodule_search_locations or ()), module_spec.origin] if module_spec else []
             self._places[module] = [place for place in places[:1] if place]
         return self._places[module]
 
@@ -208,11 +209,11 @@ def _files_of(place: str) -> Iterator[tuple[str, Stamp]]:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name != "__pycache__":
                         yield from _files_of(entry.path)
-                elif found := stamp_of(entry.path):  # not of a link to nothing
-                    yield entry.path, found
+                elif stamp := stamp_of(entry.path):  # not of a link to nothing
+                    yield entry.path, stamp
     except NotADirectoryError:
-        if found := stamp_of(place):
-            yield place, found
+        if stamp := stamp_of(place):
+            yield place, stamp
     except OSError:
         return
 
@@ -225,10 +226,10 @@ def _distributions(path: SearchPath, known: Mapping[str, Distribution]) -> list[
     return [found for folder in path.infos if (found := _look(folder, known.get(folder)))]
 
 
-def _with_plugins(found: list[Distribution]) -> list[Distribution]:
+def _with_plugins(distributions: list[Distribution]) -> list[Distribution]:
     """Returns those that have plugins or may have; of several with one name, the first on the path."""
     first: dict[str, Distribution] = {}
-    for distribution in found:
+    for distribution in distributions:
         if distribution.every_point or distribution.damage:
             used = first.setdefault(distribution.key, distribution)
             if used is not distribution and used.is_builtin and not os.path.samefile(used.folder, distribution.folder):
@@ -236,15 +237,15 @@ def _with_plugins(found: list[Distribution]) -> list[Distribution]:
     return [*first.values()]
 
 
-def _look(folder: str, known: Distribution | None) -> Distribution | None:
+def _look(folder: str, last: Distribution | None) -> Distribution | None:
     metadata = f"{folder}/{'METADATA' if folder.endswith('.dist-info') else 'PKG-INFO'}"
     entry_points = stamp_of(f"{folder}/entry_points.txt")
     if entry_points is None:
         return None
-    if known is not None and known.entry_points == entry_points:
-        has_plugins = known.every_point or known.damage
-        if not has_plugins or known.metadata == stamp_of(metadata):
-            return known
+    if last is not None and last.entry_points == entry_points:
+        has_plugins = last.every_point or last.damage
+        if not has_plugins or last.metadata == stamp_of(metadata):
+            return last
     _settle((file, stamp_of(file)) for file in (f"{folder}/entry_points.txt", metadata))
     return _read(folder, Distribution(folder, stamp_of(f"{folder}/entry_points.txt"), stamp_of(metadata)))
 
@@ -261,9 +262,9 @@ def _read(folder: str, bare: Distribution) -> Distribution:
         text = about.read_text("entry_points.txt") or ""
         if GROUP not in text and DATA_GROUP not in text:
             return bare
-        found = about.entry_points
-        points = tuple((point.name, point.value) for point in found if point.group == GROUP)
-        data = tuple((point.name, _manifest_at(point.value)) for point in found if point.group == DATA_GROUP)
+        every = about.entry_points
+        points = tuple((point.name, point.value) for point in every if point.group == GROUP)
+        data = tuple((point.name, _manifest_at(point.value)) for point in every if point.group == DATA_GROUP)
     except Exception as error:  # not UTF-8, or no entry points: the standard library raises what it runs into
         content = getattr(error, "object", GROUP.encode())
         if GROUP.encode() not in content and DATA_GROUP.encode() not in content:  # it has no plugins
@@ -301,8 +302,8 @@ def _import_all(rows: list[PluginRow], path: SearchPath, imported: dict[Key, Ind
     if not rows:
         return
     importlib.invalidate_caches()  # a distribution may have been installed since this process began
-    with contextlib.ExitStack() as held:
-        show = held.enter_context(progress.bar("Importing plugins")) if len(rows) > _MANY else None
+    with contextlib.ExitStack() as stack:
+        show = stack.enter_context(progress.bar("Importing plugins")) if len(rows) > _MANY else None
         for place, row in enumerate(sorted(rows, key=lambda row: not row.is_builtin)):
             if show:
                 show(place, len(rows))
@@ -387,8 +388,8 @@ def _needs(contract: int) -> str:
 def _explain(target: str, error: BaseException) -> str:
     """Returns the exception raised by importing ``target``, with its file and line."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _ZOO not in Path(frame.filename).parents]
-    own = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
-    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    of_plugin = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
+    place = f" ({Path(of_plugin[-1].filename).name}:{of_plugin[-1].lineno})" if of_plugin else ""
     try:
         text = str(error)
     except Exception:  # a plugin's code may raise anything
@@ -431,12 +432,12 @@ class Choice(NamedTuple):
             return f"listed in {WITHOUT}"
         return f"zoo plugins enable {name} undoes it" if name in self.disabled else ""
 
-    def warn_of_unknown(self, known: Collection[str]) -> None:
+    def warn_of_unknown(self, installed: Collection[str]) -> None:
         """Warns of unknown names in the environment variable, which would have no effect."""
-        for name in sorted(self.without - {*known}):
+        for name in sorted(self.without - {*installed}):
             from difflib import get_close_matches
 
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name, installed, n=1)
             guess = f"; did you mean {near[0]}?" if near else ""
             log.warning("%s names %r, but no such plugin is installed%s", WITHOUT, name, guess)
 

@@ -72,13 +72,13 @@ class _Slices(Sequence[bytes]):
 
 
 def place() -> Path:
-    """The file of this user, environment and Python."""
+    """Returns the file of this user, environment and Python."""
     whose = f"{_user()} {sys.prefix} {sys.implementation.cache_tag}"
     return storage.cache_folder() / "index" / f"{zlib.crc32(os.fsencode(whose)):08x}"
 
 
 def read() -> Index:
-    """The index of the file, an empty one if there is none that can be used."""
+    """Returns the index of the file, an empty one if there is none that can be used."""
     try:
         with storage.open_regular(place(), follow=False) as file:
             if not _is_own(file.fileno()):
@@ -119,7 +119,7 @@ def write(index: Index) -> None:
 
 
 def stamp_of(file: str) -> Stamp | None:
-    """The stamp of a file; None if it does not exist."""
+    """Returns the stamp of a file; None if it does not exist."""
     try:
         status = os.stat(file)
     except (OSError, ValueError):
@@ -128,7 +128,7 @@ def stamp_of(file: str) -> Stamp | None:
 
 
 def _is_own(descriptor: int) -> bool:
-    """Whether nobody but this user can have written the file: hooks in it are imported and called."""
+    """Returns whether nobody but this user can have written the file: hooks in it are imported and called."""
     if os.name != "posix":
         return True
     status = os.fstat(descriptor)
@@ -140,7 +140,7 @@ def _user() -> int:
 
 
 def _maker() -> str:
-    """The code that made an index: its values, and how they are read."""
+    """Returns the code that made an index: its values, and how they are read."""
     root = Path(__file__).parents[1]
     files = [root / "names.py", *(file for part in ("spec", "manifest", "registry") for file in _code_of(root / part))]
     stamps = [stamp_of(str(file)) for file in files]

@@ -10,7 +10,7 @@ import msgspec
 from zoo import names, registry
 from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
-from zoo.registry.named import Named
+from zoo.registry.registry import Named
 from zoo.spec import Model
 
 
@@ -31,7 +31,7 @@ def list_models(
     max_params: int | None = None,
     pretrained: bool = False,
 ) -> list[str]:
-    """The names of architectures, or of weights, in natural order.
+    """Returns the names of architectures, or of weights, in natural order.
 
     Lists weights if ``pretrained``, ``dataset`` or ``license`` is given or the pattern has a dot, and architectures
     otherwise. Models of a collection are listed only if ``family``, or the pattern before a slash, names it
@@ -56,8 +56,8 @@ def list_models(
         ['resnet20.digits', 'resnet20.digits_robust']
     """
     if dataset is None and license is None and max_params is None:  # names alone say what is meant
-        found = _matching(pattern, family, is_tagged=pretrained or "." in pattern)
-        return [name for named, tags in found for name in _names(named, tags)]
+        matches = _matching(pattern, family, is_tagged=pretrained or "." in pattern)
+        return [name for named, tags in matches for name in _names(named, tags)]
     chosen = select(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
     )
@@ -73,7 +73,7 @@ def select(
     max_params: int | None,
     pretrained: bool,
 ) -> list[Selected]:
-    """Like :func:`list_models`, with the values behind each name."""
+    """Selects as :func:`list_models` does, with the values behind each name."""
     is_tagged = pretrained or dataset is not None or license is not None or "." in pattern
     lines: list[Selected] = []
     registered = registry.current()
@@ -94,7 +94,7 @@ def select(
 
 
 def _matching(pattern: str, family: str | None, *, is_tagged: bool) -> list[tuple[Named, Sequence[str] | None]]:
-    """The models that ``pattern`` means, or with ``is_tagged`` their tags that it means, in natural order."""
+    """Returns the models that ``pattern`` means, or with ``is_tagged`` their tags that it means, in natural order."""
     registered = registry.current()
     asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
     arch, dot, tag = pattern.partition(".")
@@ -105,21 +105,21 @@ def _matching(pattern: str, family: str | None, *, is_tagged: bool) -> list[tupl
     # A name has one dot: if the pattern has one, what is before it is about models. A bracket may hold the dot.
     is_split = pattern.count(".") == 1 and "[" not in pattern
     may_have = re.compile(translate(pattern.partition(".")[0] if is_split else "*")).match
-    found: list[tuple[Named, Sequence[str] | None]] = []
+    chosen: list[tuple[Named, Sequence[str] | None]] = []
     for named in registered.named(asked):
         if family not in (None, named.row.name):
             continue
         if named.bringer and not is_tagged:  # no model, but weights of one
             continue
         if "." not in pattern and matches(named.name):  # it is about models, also if their weights are listed
-            found.append((named, named.tags if is_tagged else None))
+            chosen.append((named, named.tags if is_tagged else None))
         elif (
             is_tagged
             and may_have(named.name)
             and (tags := [tag for tag in named.tags if matches(f"{named.name}.{tag}")])
         ):
-            found.append((named, tags))
-    return sorted(found, key=lambda match: names.natural(match[0].name))
+            chosen.append((named, tags))
+    return sorted(chosen, key=lambda match: names.natural(match[0].name))
 
 
 def _names(named: Named, tags: Sequence[str] | None) -> list[str]:
@@ -127,12 +127,12 @@ def _names(named: Named, tags: Sequence[str] | None) -> list[str]:
 
 
 def params_of(model: Model, weights: Weights | None = None) -> int:
-    """The number of learnable elements of the network of ``model`` with ``weights``; 0 if unknown."""
+    """Returns the number of learnable elements of the network of ``model`` with ``weights``; 0 if unknown."""
     return model.params if weights is None or weights.params is None else weights.params
 
 
 def macs_of(model: Model, weights: Weights | None = None) -> int:
-    """The multiply-adds for one image; 0 if unknown, also for weights with another input size."""
+    """Returns the multiply-adds for one image; 0 if unknown, also for weights with another input size."""
     if weights is None or weights.macs is not None:
         return model.macs if weights is None else weights.macs or 0
     is_same = weights.preprocess is None or weights.preprocess.input_size == model.preprocess.input_size
@@ -145,24 +145,24 @@ def _addresses(pattern: str, plugin: str) -> bool:
 
 
 def left_out(pattern: str, family: str | None) -> list[str]:
-    """The collections that :func:`list_models` does not include. They are not read."""
+    """Returns the collections that :func:`list_models` does not include. They are not read."""
     rows = registry.current().collections
     return [row.name for row in rows if family is None and not _addresses(pattern, row.name)]
 
 
 def trained_on(weights: Weights) -> set[str]:
-    """The data sets of weights: that of their classes and those of their scores."""
+    """Returns the data sets of weights: that of their classes and those of their scores."""
     return {weights.classes} | {key.partition("/")[0] for key in weights.scores}
 
 
 def main_score(weights: Weights) -> tuple[str, Score | None]:
-    """The score on the data set of the weights' classes, or the first score, with its split."""
+    """Returns the score on the data set of the weights' classes, or the first score, with its split."""
     ranked = sorted(weights.scores.items(), key=lambda item: item[0].partition("/")[0] != weights.classes)
     return ranked[0] if ranked else (weights.classes, None)
 
 
 def about(found: Found) -> dict[str, Any]:
-    """All that is known of a model, or of weights, as values that JSON can hold: see :func:`zoo.info`."""
+    """Returns all that is known of a model, or of weights, as values that JSON can hold: see :func:`zoo.info`."""
     of = registry.current()
     every = [found.weights] if found.weights else of.weights_of(found.row, found.model)
     model: dict[str, Any] = msgspec.to_builtins(found.model)

@@ -62,7 +62,7 @@ class Distribution(msgspec.Struct, frozen=True, array_like=True):
 
 
 def as_pip_compares(distribution: str) -> str:
-    """The name in the form in which pip compares names."""
+    """Returns the name in the form in which pip compares names."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
@@ -93,7 +93,7 @@ class PluginRow:
 
     @classmethod
     def of_value(cls, plugin: Plugin) -> "PluginRow":
-        """The row of a plugin added by :func:`zoo.register`."""
+        """Returns the row of a plugin added by :func:`zoo.register`."""
         row = cls(plugin.name, "__main__", Distribution("", None))
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a chatty collection must not spoil --json
@@ -135,11 +135,6 @@ class PluginRow:
         return self._rows.entry.is_collection
 
     @property
-    def packages(self) -> set[str]:
-        """The top-level packages with the plugin's code and manifests."""
-        return {*self._rows.entry.packages}
-
-    @property
     def tags(self) -> Mapping[str, Sequence[str]]:
         """The tags of each model's weights by the model's name; nothing is decoded for them."""
         return self._rows.tags
@@ -167,7 +162,9 @@ class PluginRow:
         return self._rows.brought_tags
 
     def brought(self, arch: str) -> tuple[Weights, ...]:
-        """The weights that it brings for the model ``arch`` of another plugin; each is named ``plugin/arch.tag``."""
+        """Returns the weights that it brings for the model ``arch`` of another plugin; each is named
+        ``plugin/arch.tag``.
+        """
         return self._rows.brought(arch)
 
 
@@ -232,7 +229,7 @@ class Rows(Mapping[str, Architecture]):
 
     @classmethod
     def given(cls, plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> "Rows":
-        """Those of a plugin of this process, as they are."""
+        """Returns those of a plugin of this process, as they are."""
         rows = cls(_entry(plugin, contents, packages))
         rows._decoded, rows._brought, rows.plugin = contents.architectures, dict(contents.brought), plugin
         return rows
@@ -316,7 +313,7 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def encode(plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> Rows:
-    """``plugin`` as data; raises TypeError for a value that is not data, such as a function among arguments."""
+    """Returns ``plugin`` as data; raises TypeError for a value that is not data, such as a function among arguments."""
     bare = replace(plugin, models=(), key_maps=tuple(map(_marked_map, contents.key_maps)))
     entry = replace(_entry(plugin, contents, packages), plugin=_encoder.encode(bare))
     rows = [_encoder.encode(_marked_architecture(one)) for one in contents.architectures.values()]
@@ -341,7 +338,7 @@ _CODES: dict[type, int] = {tuple: 1, datetime: 2, date: 3, time: 4}
 
 
 def _marked(value: Any) -> Any:
-    """``value`` with tuples and dates as extension values, so that they come back as what they were."""
+    """Returns ``value`` with tuples and dates as extension values, so that they come back as what they were."""
     kind = type(value)
     if kind is dict:
         return {key: _marked(item) for key, item in value.items()}
@@ -375,7 +372,7 @@ def _marked_map(key_map: KeyMap) -> KeyMap:
 
 
 def _with(value: Any, **marked: Any) -> Any:
-    """``value`` with the ``marked`` fields, unless they are what it has."""
+    """Returns ``value`` with the ``marked`` fields, unless they are what it has."""
     return value if all(getattr(value, name) == given for name, given in marked.items()) else replace(value, **marked)
 
 

@@ -10,26 +10,86 @@ A plugin may bring weights for the models of others. Their full name is ``plugin
 if nobody else has that name. They are never a default.
 """
 
-import gc
-import logging
-import os
 import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from zoo import manifest, names
-from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
+from zoo import names
+from zoo.errors import AmbiguousNameError, PluginError, UnknownNameError
 from zoo.manifest import Weights
-from zoo.registry import discovery
-from zoo.registry.named import Bringer, Described, Found, Listed, Named, to_install
-from zoo.registry.plugin_row import PluginRow
-from zoo.spec import API, Model, Plugin
+from zoo.registry.plugin_row import PluginRow, as_pip_compares
+from zoo.spec import Model, Plugin
+
+
+class Found(NamedTuple):
+    """The result of looking up a name; ``weights`` is None if the name has no tag.
+
+    ``description`` is the file of a repository that says which network its weights are of; None for other weights.
+    ``bringer`` is the plugin that brings the weights, if that is not the model's own.
+    """
+
+    row: PluginRow
+    plugin: Plugin
+    model: Model
+    weights: Weights | None
+    description: Weights | None = None
+    bringer: PluginRow | None = None
+
+    @property
+    def source(self) -> PluginRow:
+        """The plugin whose manifest states the weights."""
+        return self.bringer or self.row
+
+
+class Listed(NamedTuple):
+    """A model in a listing: with its short name, or ``plugin/arch`` if that is taken.
+
+    Weights that have no short name are listed apart, under the name ``bringer/arch``.
+    """
+
+    name: str
+    row: PluginRow
+    model: Model
+    weights: tuple[Weights, ...]
+    bringer: PluginRow | None = None
+
+
+class Named(NamedTuple):
+    """The names of a model in a listing and of its weights, ``name.tag``; ``arch`` is the model's own name.
+
+    ``bringer`` is as in :class:`Listed`.
+    """
+
+    name: str
+    row: PluginRow
+    arch: str
+    tags: Sequence[str]
+    bringer: PluginRow | None = None
+
+
+class Described(NamedTuple):
+    """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
+
+    folder: str
+    weights: Weights
+
+
+class Bringer(NamedTuple):
+    """A plugin that brings weights of a model, and the name of the model in its manifest."""
+
+    row: PluginRow
+    arch: str
+
+    @property
+    def tags(self) -> Sequence[str]:
+        return self.row.brought_tags[self.arch]
+
+    @property
+    def full_name(self) -> str:
+        """The name of the model as this plugin calls it, ``plugin/arch``."""
+        return f"{self.row.name}/{self.arch.rpartition('/')[2]}"
 
 
 class Registry:
@@ -60,7 +120,9 @@ class Registry:
         return tuple(row for row in self.plugins if row.is_collection)
 
     def named(self, collections: Iterable[PluginRow] = ()) -> Iterator[Named]:
-        """The names of all usable models, and of those of the given collections, in no order. No row is decoded."""
+        """Yields the names of all usable models, and of those of the given collections, in no order. No row is
+        decoded.
+        """
         for row in self.plugins:
             if not row.is_collection and row.status != "broken":
                 for arch in row.tags:
@@ -74,7 +136,7 @@ class Registry:
                 yield from self._named_in_full(plugin, arch, bringers)
 
     def listed(self, named: Named) -> Listed:
-        """The model and the weights of a name."""
+        """Returns the model and the weights of a name."""
         model = named.row.models[named.arch]
         if named.bringer is None:
             return Listed(named.name, named.row, model, self.weights_of(named.row, model))
@@ -84,13 +146,13 @@ class Registry:
         return Listed(named.name, named.row, model, weights, named.bringer)
 
     def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
-        """Every usable model in natural order, and those of the given collections."""
+        """Returns every usable model in natural order, and those of the given collections."""
         every = sorted(self.named(collections), key=lambda named: names.natural(named.name))
         return [self.listed(named) for named in every]
 
     def find(self, text: str, *, distribution: str = "") -> Found:
-        """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names:
-        :func:`zoo.names.requirement`.
+        """Returns the model and weights of the name ``text``; ``distribution`` is the one that a file or an entry
+        names: :func:`zoo.names.requirement`.
 
         Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` if several third parties
         use a short name.
@@ -112,14 +174,14 @@ class Registry:
                 raise self._not_installed(bringers[0], full, distribution) from None
             local = (names.requirement(entry.distribution, entry.distribution_version) for entry in entries)
             if of := distribution or next(filter(None, local), ""):
-                error.hint = to_install(of, self.plugins)
+                error.hint = _to_install(of, self.plugins)
             raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
         return self.tagged(found, name.tag) if name.tag else found
 
     def tagged(self, found: Found, tag: str) -> Found:
-        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags.
+        """Returns ``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags.
 
         Raises :class:`AmbiguousNameError` if several distributions bring these weights.
         """
@@ -131,44 +193,50 @@ class Registry:
                 whose = " and ".join(sorted(one.row.distribution for one in rivals))
                 full = " or ".join(sorted(f"{one.full_name}.{tag}" for one in rivals))
                 raise AmbiguousNameError(f"{whose} bring weights {f'{arch}.{tag}'!r}.", hint=f"Use {full}.")
-            known = [f"{arch}.{other}" for other in tags]
-            hint = f"Tags: {', '.join(known)}." if known else f"There are no weights for {arch}."
-            raise UnknownNameError.of("weights", f"{arch}.{tag}", known, hint=hint)
+            full_names = [f"{arch}.{other}" for other in tags]
+            hint = f"Tags: {', '.join(full_names)}." if full_names else f"There are no weights for {arch}."
+            raise UnknownNameError.of("weights", f"{arch}.{tag}", full_names, hint=hint)
         return found._replace(weights=tags[tag], bringer=self.bringer_of(found, tag))
 
     def bringer_of(self, found: Found | Listed, tag: str) -> PluginRow | None:
-        """The plugin that brings the weights ``tag`` of ``found``; None if they are of the model's own plugin."""
+        """Returns the plugin that brings the weights ``tag`` of ``found``; None if they are of the model's own
+        plugin.
+        """
         if found.bringer is not None or not self._bringers:
             return found.bringer
         short = self._short_of(found.row, found.model.name).get(tag)
         return short.row if short else None
 
     def missing(self, row: PluginRow) -> list[str]:
-        """The models that ``row`` brings weights for and that are not installed, or that several plugins have."""
+        """Returns the models that ``row`` brings weights for and that are not installed, or that several plugins
+        have.
+        """
         return [arch for arch in row.brought_tags if self._model_of(arch) is None]
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
-        """The model's weights: those of its plugin's manifests and of ``ZOO_HUB``, then what other plugins bring."""
+        """Returns the model's weights: those of its plugin's manifests and of ``ZOO_HUB``, then what other plugins
+        bring.
+        """
         own = self.own_weights_of(row, model)
         short = self._short_of(row, model.name)
         brought = [one for bringer in dict.fromkeys(short.values()) for one in bringer.row.brought(bringer.arch)]
         return own + tuple(one for one in brought if one.tag in short and one.arch == short[one.tag].full_name)
 
     def own_weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
-        """The model's weights without what other plugins bring: its defaults, the first is the most likely."""
-        own = row.weights.get(model.name, ())
+        """Returns the model's weights without what other plugins bring: its defaults, the first is the most likely."""
+        stated = row.weights.get(model.name, ())
         extra = self._local_weights(row, model.name)
         if not extra:
-            return own
-        taken = {weights.tag for weights in own}
-        return own + tuple(weights for weights in extra if weights.tag not in taken)
+            return stated
+        tags = {weights.tag for weights in stated}
+        return stated + tuple(weights for weights in extra if weights.tag not in tags)
 
     def folder_of(self, weights: Weights) -> str:
-        """The directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
+        """Returns the directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
     def distribution_of(self, model: Model) -> dict[str, Any]:
-        """What to install for ``model``, for files: ``distribution`` and ``distribution_version``.
+        """Returns what to install for ``model``, for files: ``distribution`` and ``distribution_version``.
 
         Empty for a model of this process alone.
         """
@@ -178,26 +246,26 @@ class Registry:
         return {"distribution": rows[0].distribution, "distribution_version": rows[0].version} if rows else {}
 
     def present_name(self, arch: str) -> str:
-        """The name under which the model of the alias ``arch`` is listed; ``arch`` if it is not an alias."""
+        """Returns the name under which the model of the alias ``arch`` is listed; ``arch`` if it is not an alias."""
         for row, name in self._having(arch)[:1] if arch in self._aliases else ():
             return self._listed_name(name, row)
         return arch
 
     def _having(self, name: str) -> list[tuple[PluginRow, str]]:
-        """Who has a model of this name or alias, with its present name; built-in families come first."""
+        """Returns who has a model of this name or alias, with its present name; built-in families come first."""
         found = [(row, name) for row in self._owners.get(name, ())] + self._aliases.get(name, [])
         return sorted(found, key=lambda owner: not owner[0].is_builtin)
 
     def _by_present_name(self, local: "dict[str, tuple[Described, ...]]") -> "dict[str, tuple[Described, ...]]":
-        """``local`` with weights of an alias as those of the model; its own entries come first."""
-        found: dict[str, tuple[Described, ...]] = {}
+        """Returns ``local`` with weights of an alias as those of the model; its own entries come first."""
+        by_name: dict[str, tuple[Described, ...]] = {}
         for is_alias in (False, True):
             for arch, described in local.items():
                 name = next((name for _, name in self._having(arch)), arch)
                 if (name != arch) is is_alias:
                     renamed = (one._replace(weights=replace(one.weights, arch=name)) for one in described)
-                    found[name] = (*found.get(name, ()), *renamed)
-        return found
+                    by_name[name] = (*by_name.get(name, ()), *renamed)
+        return by_name
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = [owner for owner, _ in self._having(arch)] if arch in self._aliases else self._owners[arch]
@@ -205,12 +273,12 @@ class Registry:
         return arch if is_short else f"{row.name}/{arch}"
 
     def _local_weights(self, row: PluginRow, arch: str) -> tuple[Weights, ...]:
-        """The weights that directories of ``ZOO_HUB`` add to the model that owns its short name."""
+        """Returns the weights that directories of ``ZOO_HUB`` add to the model that owns its short name."""
         is_short = row.is_collection or self._owners[arch][0] is row
         return tuple(one.weights for one in self._local.get(arch, ())) if is_short else ()
 
     def own_tags(self, row: PluginRow, arch: str) -> Sequence[str]:
-        """The tags of a model's weights without those that other plugins bring."""
+        """Returns the tags of a model's weights without those that other plugins bring."""
         extra = [weights.tag for weights in self._local_weights(row, arch)] if self._local else []
         return [*dict.fromkeys((*row.tags[arch], *extra))] if extra else row.tags[arch]
 
@@ -220,7 +288,7 @@ class Registry:
         return [*own, *short] if short else own
 
     def _short_of(self, row: PluginRow, arch: str) -> dict[str, Bringer]:
-        """Who brings weights of a model, by tag, that nobody else has."""
+        """Returns who brings weights of a model, by tag, that nobody else has."""
         key = (row.name, arch)
         if key not in self._bringers:
             return {}
@@ -229,16 +297,16 @@ class Registry:
             for bringer in self._bringers[key]:
                 for tag in bringer.tags:
                     offered.setdefault(tag, []).append(bringer)
-            own = {*self.own_tags(row, arch)}
+            own_tags = {*self.own_tags(row, arch)}
             self._short[key] = {
                 tag: rivals[0]
                 for tag, rivals in offered.items()
-                if tag not in own and (len(rivals) == 1 or rivals[0].row.is_builtin)
+                if tag not in own_tags and (len(rivals) == 1 or rivals[0].row.is_builtin)
             }
         return self._short[key]
 
     def _named_in_full(self, plugin: str, arch: str, bringers: list[Bringer]) -> Iterator[Named]:
-        """The names of weights that are brought and have no short ones."""
+        """Yields the names of weights that are brought and have no short ones."""
         row = next(row for row in self.plugins if row.name == plugin and arch in row.models)
         short = self._short_of(row, arch)
         for bringer in bringers:
@@ -246,7 +314,7 @@ class Registry:
                 yield Named(bringer.full_name, row, arch, tags, bringer.row)
 
     def _model_of(self, arch: str) -> tuple[PluginRow, str] | None:
-        """The model that a manifest of another plugin calls ``arch`` or ``plugin/arch``, with its own name."""
+        """Returns the model that a manifest of another plugin calls ``arch`` or ``plugin/arch``, with its own name."""
         plugin, _, short = arch.rpartition("/")
         if not plugin:
             owners = self._having(short)
@@ -258,7 +326,7 @@ class Registry:
         return None
 
     def _brought_as(self, name: names.Name, distribution: str) -> Found | None:
-        """The weights that the plugin of the name brings for a model of another one; None without any."""
+        """Returns the weights that the plugin of the name brings for a model of another one; None without any."""
         bringers = [
             Bringer(row, arch)
             for row in self.plugins
@@ -277,11 +345,13 @@ class Registry:
                         row, arch = model
                         assert row.plugin is not None
                         return Found(row, row.plugin, row.models[arch], weights, bringer=bringer.row)
-        known = [f"{bringer.full_name}.{tag}" for bringer in bringers for tag in bringer.tags]
-        raise UnknownNameError.of("weights", str(name), known, hint=f"{name.plugin} brings {', '.join(known)}.")
+        full_names = [f"{bringer.full_name}.{tag}" for bringer in bringers for tag in bringer.tags]
+        raise UnknownNameError.of(
+            "weights", str(name), full_names, hint=f"{name.plugin} brings {', '.join(full_names)}."
+        )
 
     def _not_installed(self, bringer: PluginRow, arch: str, distribution: str) -> UnknownNameError:
-        """The error for a model that ``bringer`` has weights of, and that cannot be found itself."""
+        """Returns the error for a model that ``bringer`` has weights of, and that cannot be found itself."""
         if owners := self._having(arch):
             full = " or ".join(sorted(f"{row.name}/{arch}" for row, _ in owners))
             hint = f"Its manifest must say which: {full}."
@@ -292,7 +362,7 @@ class Registry:
         of = distribution or next(filter(None, stated), "")
         return UnknownNameError(
             f"{bringer.distribution} brings weights of the model {arch!r}, which is not installed.",
-            hint=to_install(of, self.plugins) if of else "zoo list shows all models.",
+            hint=_to_install(of, self.plugins) if of else "zoo list shows all models.",
         )
 
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
@@ -309,8 +379,8 @@ class Registry:
                         raise UnknownNameError.of("model", full, row.models, hint=hint)
                     return row, row.models[full]
             self._explain_plugin(name.plugin)
-            known = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row in owners]
-            raise UnknownNameError.of("model", full, known, hint="zoo list shows all models.")
+            full_names = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row in owners]
+            raise UnknownNameError.of("model", full, full_names, hint="zoo list shows all models.")
         if not owners:
             raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
@@ -320,28 +390,28 @@ class Registry:
         return row, row.models[arch]
 
     def _unknown(self, arch: str) -> UnknownNameError:
-        """The error for a short name that nobody has; what a collection calls so is what was meant."""
+        """Returns the error for a short name that nobody has; what a collection calls so is what was meant."""
         for row in self.collections:
             if (full := f"{row.name}/{arch}") in row.models:
                 return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
-        known = {**self._owners, **self._aliases}
-        error = UnknownNameError.of("model", arch, known, hint="zoo list shows all models.")
+        archs = {**self._owners, **self._aliases}
+        error = UnknownNameError.of("model", arch, archs, hint="zoo list shows all models.")
         unusable = [row for row in self.plugins if not row.is_usable]
         if unusable:
-            said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
-            error.hint += f" It may be part of a plugin that cannot be used: {said}; zoo plugins says why."
+            states = ", ".join(f"{row.name} ({row.status})" for row in unusable)
+            error.hint += f" It may be part of a plugin that cannot be used: {states}; zoo plugins says why."
         return error
 
     def _guess(self, text: str) -> None:
         """Raises :class:`UnknownNameError` for a text that is a name but for case and signs: ``ResNet-50``."""
         plugin, slash, _ = text.lower().rpartition("/")
         arch, _, tag = text.partition(".")
-        known: Iterable[str] = {**self._owners, **self._aliases}
+        candidates: Iterable[str] = {**self._owners, **self._aliases}
         for row in self.plugins if slash else ():
             if row.name == plugin:
-                known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
+                candidates = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
         wanted = re.sub("[^a-z0-9/]", "", arch.lower())
-        for name in known:
+        for name in candidates:
             if name.replace("_", "") == wanted:
                 raise UnknownNameError(
                     f"Unknown model {text!r}.", hint=f"Did you mean {name}{f'.{tag}'.lower() if tag else ''}?"
@@ -357,151 +427,13 @@ class Registry:
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
 
 
-# ---- the registry of this process ---------------------------------------------------------------
-
-_registered: dict[str, Plugin] = {}
-_lock = threading.RLock()
-_is_reading = False
-log = logging.getLogger("zoo")
-
-
-@cache
-def current() -> Registry:
-    """The registry of this process: the plugins that are installed and those that were registered. It is read once.
-
-    Returns:
-        The registry.
-
-    Raises:
-        PluginError: A plugin called this while it was imported, or the list of disabled plugins cannot be read.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.current().find("resnet20.digits").row.name
-        'resnet'
-    """
-    global _is_reading
-    with _lock:
-        if _is_reading:  # in this thread: it would import itself
-            raise PluginError(
-                "A plugin asked for the installed plugins while it was imported.", hint="Ask in its hooks."
-            )
-        _is_reading, was_enabled = True, gc.isenabled()
-        gc.disable()  # what is made here stays, and looking through it takes longer than making it
-        try:
-            rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
-            return Registry(rows, _local_weights())
-        finally:
-            _is_reading = False
-            if was_enabled:
-                gc.enable()
-
-
-def clear() -> None:
-    """Forgets what is installed, so that :func:`current` looks again. Registered plugins stay.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.clear()
-    """
-    current.cache_clear()
-
-
-def register(plugin: Plugin) -> ExitStack:
-    """Adds a plugin to this process, as if a distribution with it were installed.
-
-    For notebooks and tests; for a network alone, :func:`zoo.model` is shorter. The names of models follow the rules
-    for installed plugins: a built-in family keeps its short names, and a model of the same name is reached as
-    ``plugin/model``. Hooks are strings; functions of a notebook or a script are ``"__main__:function"``, those of any
-    module ``f"{__name__}:function"``.
-
-    Args:
-        plugin: The plugin. Its name must not be that of an installed or registered one.
-
-    Returns:
-        A context manager that unregisters the plugin on exit. Without ``with``, the plugin stays until the process
-        ends, :func:`zoo.registry.unregister` is called, or ``close()`` of the returned value is.
-
-    Raises:
-        PluginError: The name is taken, ``plugin`` is not a :class:`zoo.Plugin`, or it needs a newer Zoo.
-
-    Example:
-        >>> import zoo
-        >>> mine = zoo.Plugin("mine", api=2, models=(zoo.Model("my_net", build="__main__:build"),))
-        >>> with zoo.register(mine):
-        ...     zoo.list_models("my_*")
-        ['my_net']
-        >>> zoo.list_models("my_*")
-        []
-    """
-    if not isinstance(plugin, Plugin):
-        raise PluginError(
-            f"Got a {type(plugin).__name__}, expected a zoo.Plugin.",
-            hint="@zoo.model above a class or a function registers that alone.",
-        )
-    if plugin.api > API:
-        raise PluginError(f"Plugin {plugin.name!r} needs plugin contract {plugin.api}, this Zoo has {API}.")
-    if rivals := [row for row in current().plugins if row.name == plugin.name]:
-        is_own = plugin.name in _registered
-        raise PluginError(
-            f"There is already a plugin {plugin.name!r}, from {'this process' if is_own else rivals[0].distribution}.",
-            hint=f"zoo.registry.unregister({plugin.name!r}) removes it." if is_own else "Choose another name.",
-        )
-    _registered[plugin.name] = plugin
-    clear()
-    undo = ExitStack()
-    undo.callback(_registered.pop, plugin.name, None)
-    undo.callback(clear)
-    return undo
-
-
-def registered(name: str) -> Plugin | None:
-    """Returns the plugin of this name that :func:`register` added; None if there is none."""
-    return _registered.get(name)
-
-
-def unregister(name: str) -> None:
-    """Removes a plugin that :func:`zoo.register` added.
-
-    Args:
-        name: The plugin's name.
-
-    Raises:
-        UnknownNameError: This process registered no plugin of that name.
-
-    Example:
-        >>> import zoo
-        >>> _ = zoo.register(zoo.Plugin("mine", api=2))
-        >>> zoo.registry.unregister("mine")
-    """
-    if name not in _registered:
-        raise UnknownNameError.of("registered plugin", name, _registered)
-    del _registered[name]
-    clear()
-
-
-def _local_weights() -> dict[str, tuple[Described, ...]]:
-    """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
-
-    Their files are in that directory, or else at the entry's hub. They add names and never replace any:
-    a mirror is not trusted to say what a known name means. Of two directories the first decides.
-    """
-    found: dict[str, dict[str, Described]] = {}
-    for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
-        folder = Path(os.path.expanduser(address))
-        file = folder / "manifest.toml"
-        if "://" not in address and file.is_file():
-            try:
-                entries = manifest.read(file)
-            except ManifestError as error:  # as of a plugin: it must not take the others along
-                log.warning("%s is skipped: %s", address, error)
-                continue
-            for entry in entries:
-                if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
-                    entry = replace(entry, hub=address)
-                elif entry.is_relative:
-                    entry = replace(entry, hub=str(folder / entry.hub))
-                first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
-                if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
-                    log.warning("%s: %s is ignored, %s defines other bytes first", address, entry.name, first.folder)
-    return {arch: tuple(tags.values()) for arch, tags in found.items()}
+def _to_install(requirement: str, rows: Iterable[PluginRow]) -> str:
+    """Returns what to do about a model of the distribution ``requirement``, such as ``zoo-pet>=1.0``."""
+    name = requirement.partition(">")[0]
+    for row in rows:
+        if as_pip_compares(row.distribution) == as_pip_compares(name):
+            if not row.is_usable:
+                return f"It is in {name}. Plugin {row.name!r} is {row.status}: {row.reason}. zoo plugins shows all."
+            there = f"{row.distribution} {row.version}"
+            return f"It is in {requirement}, but not in the installed {there}: pip install -U '{requirement}'"
+    return f"It is in the distribution {name}, which is not installed. If you trust it: pip install '{requirement}'"

@@ -1,9 +1,16 @@
 """The values that a plugin author writes."""
 
 from zoo.spec.checked import Spec
-from zoo.spec.described import Described
-from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, Extension, LookQuestion, Reader
-from zoo.spec.key_map import KeyMap
+from zoo.spec.extensions import (
+    AttackMethod,
+    DatasetSpec,
+    Described,
+    ExportPass,
+    Extension,
+    KeyMap,
+    LookQuestion,
+    Reader,
+)
 from zoo.spec.model import API, Argument, Model, Paper, Requirement
 from zoo.spec.plugin import Plugin
 from zoo.spec.preprocess import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, MNIST, STD_255, Preprocess, unscaled

@@ -32,12 +32,12 @@ def trusted() -> Iterator[None]:
 
 
 def is_trusted() -> bool:
-    """Whether the values that are made now were checked before."""
+    """Returns whether the values that are made now were checked before."""
     return _is_trusted.get()
 
 
 def is_address(target: str) -> bool:
-    """Whether ``target`` has the form of a hook, ``"package.module:function"``."""
+    """Returns whether ``target`` has the form of a hook, ``"package.module:function"``."""
     return _TARGET.fullmatch(target) is not None
 
 
@@ -77,7 +77,7 @@ class Spec(msgspec.Struct, frozen=True):
 
 
 def _kind(annotation: Any) -> str:
-    """What a field holds, for msgspec calls every struct an object."""
+    """Returns what a field holds, for msgspec calls every struct an object."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, Spec):
             return kind.__name__

@@ -65,7 +65,7 @@ class Argument(Spec, frozen=True):
     longest: int = 0
 
     def takes(self, value: Any) -> bool:
-        """Whether a file may say ``value``."""
+        """Returns whether a file may say ``value``."""
         if isinstance(value, list | tuple):
             return len(value) <= self.longest and all(map(self._takes_one, value))
         return self._takes_one(value)

@@ -12,8 +12,7 @@ from msgspec.structs import force_setattr, replace
 
 from zoo.names import is_part
 from zoo.spec.checked import Spec, is_address
-from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuestion, Reader
-from zoo.spec.key_map import KeyMap
+from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, KeyMap, LookQuestion, Reader
 from zoo.spec.model import API, Argument, Model, Requirement
 
 _ENDING = re.compile(r"(\.[a-z0-9_-]+)+")
@@ -47,7 +46,7 @@ class Plugin(Spec, frozen=True):
         readers: Kinds of data sets that it reads.
         commands: Commands that it brings, by name: ``{"detect": "package.cli:detect"}`` is ``zoo detect``, a
             ``click.Command`` in a module that must not import torch. ``"train --queue"`` takes over ``zoo train`` where
-            this option is given, which ``zoo train`` itself does not have. See :mod:`zoo.registry.tools`.
+            this option is given, which ``zoo train`` itself does not have. See :mod:`zoo.registry.extensions`.
         modules: What it adds to ``zoo``, by name: ``{"detect": "package"}`` is the module ``zoo.detect``,
             ``"package.module:function"`` a function of that name.
         converters: Formats of weights that it reads, by the end of a file's name: ``{".npz": "package.module:read"}``.
@@ -103,8 +102,8 @@ class Plugin(Spec, frozen=True):
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"duplicate models: {', '.join(twice)}")
         for brought in (self.datasets, self.attacks, self.looks, self.exports, self.readers):
-            own = [extension.name for extension in brought]
-            self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
+            names = [extension.name for extension in brought]
+            self.require(len(names) == len({*names}), f"two extensions of one kind have one name: {', '.join(names)}")
         for name in self.commands:
             is_command = _COMMAND.fullmatch(name) is not None
             self.require(is_command, f"command {name!r} must have lower case letters, digits, -; or be 'name --option'")

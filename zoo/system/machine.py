@@ -1,7 +1,8 @@
-"""The machine and its software: processor, accelerator, versions of libraries, commit of a checkout."""
+"""The machine and its software: processor, accelerator, memory, versions of libraries, commit of a checkout."""
 
 import platform
 import subprocess
+import sys
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -83,3 +85,21 @@ def commit(folder: Path = Path(__file__).parents[1]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return answer.stdout.strip()
+
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+
+
+def keep_freed_memory() -> bool:
+    """Has glibc keep freed memory; returns whether it does (only on Linux with glibc).
+
+    By default glibc returns every large block to the kernel when it is freed, so each training step pays for fresh
+    pages. Keeping them doubles float32 throughput on a CPU and changes no result.
+    """
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return False
+    import ctypes
+
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

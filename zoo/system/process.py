@@ -7,6 +7,7 @@ or ``error``, ``message``, ``hint`` and ``exit_code``; or ``stopped``. The end o
 the parent was killed, interrupts the function as Ctrl-C does; after PATIENCE seconds the process ends.
 """
 
+import errno
 import importlib
 import json
 import os
@@ -31,7 +32,7 @@ class Worker:
     """A process that calls functions, one after another, seen from its parent.
 
     ``patience`` are the seconds that an interrupted function has to keep what it has done. Without ``has_network``, the
-    process cannot open a connection (:mod:`zoo.system.isolation`). ``environment`` is added to that of this process.
+    process cannot open a connection (:func:`leave_network`). ``environment`` is added to that of this process.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ def ask(
     """Returns the result of ``function``, a ``module:name``, for ``arguments`` (both JSON-able), in a new process.
 
     ``what`` names the work in errors, and ``hint`` is the advice if it took longer than ``timeout`` seconds. Without
-    ``has_network``, the process cannot open a connection (:mod:`zoo.system.isolation`).
+    ``has_network``, the process cannot open a connection (:func:`leave_network`).
 
     Raises the :class:`ZooError` of the function, or a :class:`WeightsError` that describes how it or the process ended.
     """
@@ -149,9 +150,7 @@ _is_busy = threading.Event()
 def _main(patience: str, isolated: str = "") -> None:
     """Answers calls until standard input ends."""
     if isolated:
-        from zoo.system import isolation
-
-        isolation.leave_network()  # before there are threads, which the kernel would refuse
+        leave_network()  # before there are threads, which the kernel would refuse
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -216,6 +215,52 @@ def _listen(calls: "queue.SimpleQueue[bytes]", patience: float) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         threading.Event().wait(patience)
     os._exit(1)
+
+
+_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # CLONE_NEWUSER, CLONE_NEWNET
+_HARMLESS = "socket.gethostname"
+
+
+def leave_network() -> bool:
+    """Cuts this process and its children off the network from now on; there is no way back.
+
+    An audit hook makes every use of a socket in Python raise PermissionError. On Linux, if the kernel allows it, the
+    process also moves to a network namespace without an interface, which holds for C code as well. Must be called
+    before the process has a second thread, so before torch is imported. Returns whether there is such a namespace.
+    """
+    sys.addaudithook(_refuse)
+    return sys.platform == "linux" and _is_alone()
+
+
+def _refuse(event: str, _: tuple[object, ...]) -> None:
+    if event.startswith("socket.") and event != _HARMLESS:
+        raise PermissionError(errno.EPERM, f"this process has no network ({event})")
+
+
+def _is_alone() -> bool:
+    if _unshare(_NEW_NETWORK):  # root needs no namespace of users, in which it could not write to other users' folders
+        return True
+    user, group = os.geteuid(), os.getegid()
+    if not _unshare(_NEW_USER | _NEW_NETWORK):
+        return False
+    with suppress(OSError):  # without these lines, the process only has another name for itself
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    return True
+
+
+def _unshare(flags: int) -> bool:
+    import ctypes
+
+    unshare = getattr(os, "unshare", None)  # Python 3.12
+    try:
+        if unshare is not None:
+            unshare(flags)
+            return True
+        return bool(ctypes.CDLL(None).unshare(flags) == 0)
+    except (OSError, AttributeError):
+        return False
 
 
 if __name__ == "__main__":

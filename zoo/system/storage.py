@@ -117,10 +117,10 @@ def lock(file: Path) -> Iterator[None]:
     It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
     cannot be acquired, the block runs without it.
     """
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
             make_folder(file.parent)
-            _acquire(file, held)
+            _acquire(file, stack)
         except (FileExistsError, NotADirectoryError):  # a file in place of the folder
             raise
         except (OSError, NotImplementedError):  # another user's, or a file system without locks
@@ -128,13 +128,13 @@ def lock(file: Path) -> Iterator[None]:
         yield
 
 
-def _acquire(file: Path, held: ExitStack) -> None:
+def _acquire(file: Path, stack: ExitStack) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
         from filelock import FileLock
 
-        held.enter_context(FileLock(file).acquire())
+        stack.enter_context(FileLock(file).acquire())
         return
     # Not FileLock, which replaces a missing flock by a marker that outlives a killed process of another machine.
     flags = os.O_CREAT | _NOFOLLOW | _NONBLOCK  # not through a link, nor waiting as a pipe would let us
@@ -143,7 +143,7 @@ def _acquire(file: Path, held: ExitStack) -> None:
         share(descriptor, file.parent)
     except OSError:  # another user's can be locked all the same
         descriptor = os.open(file, os.O_RDONLY | flags & ~os.O_CREAT)
-    held.callback(os.close, descriptor)
+    stack.callback(os.close, descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 

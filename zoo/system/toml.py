@@ -67,7 +67,7 @@ def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
 
 @lru_cache(maxsize=8)
 def _parsed(content: bytes, kind: Hashable) -> object:
-    """Each name that is resolved reads its locks again: their bytes decide whether anything has changed."""
+    """Parses ``content`` once: each name that is resolved reads its locks again; their bytes say what has changed."""
     return msgspec.convert(loads(content.decode()), cast(type, kind))
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
 from zoo.manifest import Weights
-from zoo.registry import PluginRow, tools
+from zoo.registry import PluginRow, extensions
 from zoo.spec import API, Model
 from zoo.testing import families, shapes, trained, values
 from zoo.testing.subject import CheckError, Subject
@@ -193,7 +193,7 @@ def checks_of(plugin: str) -> list[Check]:
 
 def brought() -> Checks:
     """Returns the checks that plugins bring: those of the tools that everyone uses on every network."""
-    return {registry.hook(address): "forward" for address in tools.checks()}
+    return {registry.hook(address): "forward" for address in extensions.checks()}
 
 
 def every() -> list[Callable[..., str | None]]:

@@ -15,7 +15,8 @@ import click
 from zoo import registry
 from zoo.errors import MissingExtraError, PluginError
 from zoo.hub import address
-from zoo.registry import PluginRow, arguments, roles, tools
+from zoo.registry import PluginRow, hooks
+from zoo.registry.extensions import import_tool
 from zoo.testing import source
 from zoo.testing.subject import CheckError, expect
 from zoo.training import choice
@@ -30,7 +31,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse)
 """
 
-EXTENSIONS = {"attacks": roles.ATTACK, "looks": roles.LOOK, "exports": roles.EXPORT, "readers": roles.READ}
+EXTENSIONS = {"attacks": hooks.ATTACK, "looks": hooks.LOOK, "exports": hooks.EXPORT, "readers": hooks.READ}
 
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
@@ -129,9 +130,9 @@ def file_arguments(row: PluginRow) -> None:
     assert row.plugin is not None
     takers: dict[str, list[bool]] = {}  # rows may share what a plugin declares, so one that takes it is enough
     for model in row.plugin.models:
-        accepted = arguments.names_of(registry.hook(model.build, model.requires)) if model.file_args else []
+        accepted = hooks.args_of(registry.hook(model.build, model.requires)) if model.file_args else []
         for name in model.file_args:
-            takers.setdefault(name, []).append(accepted is None or name in (*accepted, *arguments.SAFE))
+            takers.setdefault(name, []).append(accepted is None or name in (*accepted, *hooks.SAFE))
     for name, are in takers.items():
         models = ", ".join(model.name for model in row.plugin.models if name in model.file_args)
         expect(any(are), f"file_args has {name!r}, which the build function does not take: {models}")
@@ -145,7 +146,7 @@ def repositories(row: PluginRow) -> None:
     assert row.plugin is not None
     if target := row.plugin.repositories:
         for foreign in ({}, {"model_type": "bert", "architectures": ["BertModel"]}):
-            said = registry.hook(target, role=roles.REPOSITORIES)(foreign)
+            said = registry.hook(target, role=hooks.REPOSITORIES)(foreign)
             expect(said is None, f"{target} understands {foreign}, which is not of its form: {said}")
 
 
@@ -156,12 +157,12 @@ def extensions(row: PluginRow) -> None:
     """
     plugin = row.plugin
     assert plugin is not None
-    hooks = [("datasets", roles.LOAD, part.name, part.load, plugin.requires) for part in plugin.datasets]
+    targets = [("datasets", hooks.LOAD, part.name, part.load, plugin.requires) for part in plugin.datasets]
     for field, role in EXTENSIONS.items():
-        hooks += [(field, role, part.name, part.run, part.requires) for part in getattr(plugin, field)]
-    for field, role in {"converters": roles.CONVERT, "openers": roles.OPEN}.items():
-        hooks += [(field, role, ending, target, plugin.requires) for ending, target in getattr(plugin, field).items()]
-    for field, role, name, target, requires in hooks:
+        targets += [(field, role, part.name, part.run, part.requires) for part in getattr(plugin, field)]
+    for field, role in {"converters": hooks.CONVERT, "openers": hooks.OPEN}.items():
+        targets += [(field, role, ending, target, plugin.requires) for ending, target in getattr(plugin, field).items()]
+    for field, role, name, target, requires in targets:
         try:
             registry.hook(target, requires, role=role, of=name)
         except MissingExtraError:
@@ -177,7 +178,7 @@ def commands(row: PluginRow) -> None:
     """
     assert row.plugin is not None
     for name, target in row.plugin.modules.items():
-        tools.resolve(name, target)
+        import_tool(name, target)
     for name, target in row.plugin.commands.items():
         command: object = registry.hook(target)
         expect(isinstance(command, click.Command), f"{target} is a {type(command).__name__}, expected a click.Command")

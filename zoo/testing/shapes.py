@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from zoo import loading, registry
 from zoo.errors import MissingExtraError, PluginError
 from zoo.evaluation import counting
-from zoo.registry import arguments, roles
-from zoo.registry.roles import Role
+from zoo.registry import hooks
+from zoo.registry.hooks import Role
 from zoo.spec import Model
 from zoo.testing.subject import BATCH, CheckError, Subject, expect
 
@@ -34,10 +34,10 @@ def row(subject: Subject) -> None:
     submodules as ``named_modules`` does.
     """
     model = subject.model
-    for role in (roles.BUILD, roles.TRANSLATE, roles.TRAIN, roles.EVALUATE):
+    for role in (hooks.BUILD, hooks.TRANSLATE, hooks.TRAIN, hooks.EVALUATE):
         _import(role, model)
-    accepted = arguments.names_of(registry.hook(model.build))
-    others = [name for name in model.args if accepted is not None and name not in (*accepted, *arguments.SETTINGS)]
+    accepted = hooks.args_of(registry.hook(model.build))
+    others = [name for name in model.args if accepted is not None and name not in (*accepted, *hooks.SETTINGS)]
     expect(not others, f"args has {', '.join(others)}, which {model.build} does not take", field="args")
     module = subject.outline
     for field in ("head", "stem", "stages"):

@@ -24,10 +24,9 @@ from PIL import Image
 
 import zoo
 from zoo import registry
-from zoo.creation import create
 from zoo.errors import FileFormatError, MissingExtraError, PluginError, ZooError
 from zoo.evaluation.prediction import predict
-from zoo.preparation import preprocess
+from zoo.loading.create import create, preprocess
 from zoo.registry import DATA_GROUP, GROUP, PluginRow
 from zoo.spec import Model
 from zoo.testing.outcome import Outcome

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from zoo import registry, resolve
-from zoo.creation import info_of
+from zoo import registry
 from zoo.errors import TrainingError, WeightsError
 from zoo.evaluation import hook
-from zoo.registry import arguments
+from zoo.loading import resolve
+from zoo.loading.create import info_of
+from zoo.registry import hooks
 from zoo.spec import Model
 from zoo.system import distributed
 
@@ -106,7 +107,7 @@ def train(
             f"Training {name} would start from random weights, not from these.",
             hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {target.model.name}.",
         )
-    if undeclared := arguments.undeclared(target.model, args or {}):
+    if undeclared := hooks.undeclared_args(target.model, args or {}):
         log.warning(
             "%s: a weights file cannot set %s: pass it again (--arg) whenever you load the trained network",
             name,

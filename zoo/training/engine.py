@@ -19,7 +19,7 @@ from zoo.loading import safetensors_file
 from zoo.modules.execution import compiled, compiler_errors
 from zoo.spec import Preprocess
 from zoo.system import distributed
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 from zoo.training import checkpoint, record
 from zoo.training.checkpoint import Meter
 from zoo.training.inputs import Portion, TrainingData, batches

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.creation import info_of, require_classes
 from zoo.data.preprocess import Transform
 from zoo.errors import AttackError, DataError
 from zoo.evaluation import frozen
+from zoo.loading.create import info_of, require_classes
 from zoo.spec import Preprocess
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import loading, names, resolve
-from zoo.creation import create_trained, info_of
+from zoo import loading, names
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
-from zoo.loading import ModelInfo, Network, safetensors_file
+from zoo.loading import ModelInfo, Network, resolve, safetensors_file
+from zoo.loading.create import create_trained, info_of
 from zoo.manifest import Weights
 from zoo.spec import Model, Preprocess
 from zoo.system import storage

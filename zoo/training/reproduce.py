@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import msgspec
 
-from zoo import names, registry, resolve
-from zoo.creation import create
+from zoo import names, registry
 from zoo.errors import DataError, TrainingError, UnknownNameError, ZooError
 from zoo.evaluation.by_name import evaluate
 from zoo.hub import cache
 from zoo.hub.address import Embedded
+from zoo.loading import resolve
+from zoo.loading.create import create
 from zoo.manifest import Score, Weights
-from zoo.registry import arguments
+from zoo.registry import hooks
 from zoo.spec import Model
 from zoo.system import distributed, storage
 from zoo.training import by_name
@@ -132,7 +133,7 @@ def reproduce(
         )
     then = record.read(original.about["run"], original.name)
     prepared = _images(then, data, allow_other_data)
-    args = arguments.of_file(original.model, then.args, original.name)
+    args = hooks.args_of_file(original.model, then.args, original.name)
     source = _start(then, original.model, init)
     run_options.setdefault("command", by_name.command_line())
     guide = _teacher(then, teacher)

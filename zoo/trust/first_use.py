@@ -43,7 +43,9 @@ class Fetched(NamedTuple):
 
 
 def fetch(found: Found, weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Fetched:
-    """Returns the file of ``weights`` that :func:`zoo.resolve.weights_for` returned; without a sha256 they are pinned.
+    """Returns the file of ``weights``, those that :func:`zoo.loading.resolve.weights_for` returned.
+
+    Without a sha256 they are pinned.
 
     A strong digest in the manifest determines the bytes, so such an entry may always be fetched. Raises as
     :func:`zoo.hub.fetch`, UnpinnedError if the project or ``ZOO_STRICT`` refuses first use, LockError if another
@@ -54,10 +56,10 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
             return Fetched(weights, hub.fetch(weights, source=source, progress=progress))
         except IntegrityError as error:
             name = lock.full_name(found, weights.tag)
-            held = pins().get(name)
-            if held is None:
+            pinned = pins().get(name)
+            if pinned is None:
                 raise
-            hint = f"{name} was {since(held)}; {forgetting(name)} accepts other bytes. {error.hint}"
+            hint = f"{name} was {since(pinned)}; {forgetting(name)} accepts other bytes. {error.hint}"
             raise IntegrityError(error.message, hint=hint) from None
     name = lock.full_name(found, weights.tag)
     if not weights.determines_bytes and (reason := policy.refuses_first_use()):
@@ -71,8 +73,8 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
     repository = lock.repository_of(found, weights)
     if repository:  # whoever served the weights, they are those of the description's commit
         got = got._replace(revision=weights.revision)
-    held = pin(name, got, found.source.distribution, found.source.version, weights.digest, repository)
-    return Fetched(lock.pinned(weights, held), got.path)
+    pinned = pin(name, got, found.source.distribution, found.source.version, weights.digest, repository)
+    return Fetched(lock.pinned(weights, pinned), got.path)
 
 
 def pin(
@@ -84,7 +86,7 @@ def pin(
     repository: lock.Repository | None = None,
 ) -> Locked:
     """Writes what was received into the user's lock; raises LockError if that has other bytes for ``name``."""
-    held = Locked(
+    locked = Locked(
         distribution=distribution,
         version=version,
         sha256=got.sha256,
@@ -95,11 +97,11 @@ def pin(
         date=datetime.now(UTC).date(),
         repository=repository,
     )
-    if add(name, held):
-        commit = f", commit {held.revision[:7]}" if held.revision else ""
+    if add(name, locked):
+        commit = f", commit {locked.revision[:7]}" if locked.revision else ""
         text = "%s: pinned on first use, sha256 %s...%s"
-        logging.getLogger("zoo").warning(text, name, held.sha256[:8], commit)
-    return held
+        logging.getLogger("zoo").warning(text, name, locked.sha256[:8], commit)
+    return locked
 
 
 def _receive(weights: Weights, source: str | None, progress: "Progress | None") -> Received:
@@ -136,13 +138,13 @@ def follow(found: Found, weights: Weights) -> Weights:
 
     Raises :class:`LockError` if their manifest now has other bytes.
     """
-    known = pins()
-    name = lock.name_in(known, found, weights.tag) if known else ""
-    held = known.get(name)
-    if held is None:
+    every = pins()
+    name = lock.name_in(every, found, weights.tag) if every else ""
+    pinned = every.get(name)
+    if pinned is None:
         return weights
-    hint = f"It was {since(held)}. Find out which bytes are right; {forgetting(name)} accepts the present ones."
-    return lock.hold(name, held, found, weights, place(), hint)
+    hint = f"It was {since(pinned)}. Find out which bytes are right; {forgetting(name)} accepts the present ones."
+    return lock.hold(name, pinned, found, weights, place(), hint)
 
 
 def entries(listed: Iterable[Listed]) -> Iterator[tuple[Listed, Weights]]:
@@ -154,7 +156,7 @@ def entries(listed: Iterable[Listed]) -> Iterator[tuple[Listed, Weights]]:
             yield entry, lock.pinned(weights, own) if own else weights
 
 
-def add(name: str, held: Locked) -> bool:
+def add(name: str, locked: Locked) -> bool:
     """Pins ``name``; False if it was pinned to the same bytes. Raises :class:`LockError` if to others."""
     is_new = False
 
@@ -163,10 +165,10 @@ def add(name: str, held: Locked) -> bool:
         other = before.get(name)
         if other is None:
             is_new = True
-            return {**before, name: held}
-        if (other.sha256, other.repository) != (held.sha256, held.repository):
+            return {**before, name: locked}
+        if (other.sha256, other.repository) != (locked.sha256, locked.repository):
             raise LockError(
-                f"{name} has {_bytes_of(held)} at {held.source}, but {place()} has {_bytes_of(other)}.",
+                f"{name} has {_bytes_of(locked)} at {locked.source}, but {place()} has {_bytes_of(other)}.",
                 hint=f"It was {since(other)}. {forgetting(name)} accepts other bytes.",
             )
         return before

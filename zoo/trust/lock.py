@@ -90,11 +90,11 @@ class Lock(Entry, frozen=True):
     def __post_init__(self) -> None:
         if self.version != 1:
             raise ValueError(f"version {self.version} is not 1: it was written by another version of Zoo")
-        for name, held in self.weights.items():
+        for name, locked in self.weights.items():
             arch, _, tag = name.rpartition(".")
             if not (is_repository(name) or (is_arch(arch) and is_part(tag))):
                 raise ValueError(f"{name!r} is not a weights name: expected arch.tag or hf-hub:OWNER/NAME")
-            if is_repository(name) != bool(held.repository and held.revision):
+            if is_repository(name) != bool(locked.repository and locked.revision):
                 raise ValueError(f"{name!r}: expected a revision and a repository for hf-hub:OWNER/NAME alone")
         for arch, tag in self.defaults.items():
             if f"{arch}.{tag}" not in self.weights:
@@ -166,12 +166,12 @@ def default_of(lock: Lock, found: Found) -> Weights | None:
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
     """Returns ``weights`` as they are locked; raises :class:`LockError` if bytes, input or classes differ."""
     name = name_in(lock.weights, found, weights.tag)
-    held = lock.weights.get(name)
-    if held is None:
+    locked = lock.weights.get(name)
+    if locked is None:
         _warn(name)
         return weights
-    hint = f"pip install '{held.distribution}=={held.version}' restores the locked version; "
-    return hold(name, held, found, weights, place(), f"{hint}zoo lock {name} accepts the present one.")
+    hint = f"pip install '{locked.distribution}=={locked.version}' restores the locked version; "
+    return hold(name, locked, found, weights, place(), f"{hint}zoo lock {name} accepts the present one.")
 
 
 def repository_of(found: Found, weights: Weights) -> Repository | None:
@@ -213,14 +213,14 @@ def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
 def differences(lock: Lock, find: Callable[[str], Found]) -> list[Difference]:
     """Returns all differences between the lock and what ``find`` finds now, including versions."""
     lines = []
-    for name, held in lock.weights.items():
+    for name, locked in lock.weights.items():
         try:
             found = find(name)
         except ZooError as error:  # no such name any more, or a plugin that cannot be used
-            lines.append(Difference(name, "name", f"{held.distribution} {held.version}", error.message))
+            lines.append(Difference(name, "name", f"{locked.distribution} {locked.version}", error.message))
             continue
         assert found.weights is not None
-        lines += _compare(name, held, found, found.weights)
+        lines += _compare(name, locked, found, found.weights)
     return lines
 
 
@@ -229,9 +229,9 @@ def render(lock: Lock, head: str = _HEAD) -> str:
     lines = [head, "", "version = 1"]
     for name in sorted(lock.weights, key=natural):
         lines += ["", f"[weights.{json.dumps(name)}]"]
-        held = msgspec.to_builtins(lock.weights[name])
-        tables = {key: held.pop(key) for key in ("preprocess", "repository") if key in held}
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in held.items()]
+        fields = msgspec.to_builtins(lock.weights[name])
+        tables = {key: fields.pop(key) for key in ("preprocess", "repository") if key in fields}
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
         lines += [f"{key}.{own} = {json.dumps(value)}" for key, table in tables.items() for own, value in table.items()]
     if lock.defaults:
         lines += ["", "[defaults]"]
@@ -270,7 +270,7 @@ def _preprocess(found: Found, entry: Weights) -> Preprocess:
     return entry.preprocess or found.model.preprocess
 
 
-def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Difference]:
+def _compare(name: str, locked: Locked, found: Found, now: Weights) -> list[Difference]:
     """Compares field by field; a value that one side lacks is not a difference, except for the distribution."""
     stated = {
         "distribution": found.source.distribution,
@@ -282,20 +282,20 @@ def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Differ
     }
     lines = []
     for field, value in stated.items():
-        locked = getattr(held, field)
-        if locked != value and value and (locked or field == "distribution"):
-            lines.append(Difference(name, field, str(locked), str(value)))
-    if not now.sha256 and not held.sha256.startswith(now.sha256_prefix):
-        lines.append(Difference(name, "sha256", held.sha256, f"{now.sha256_prefix}..."))
-    if held.repository != (repository := repository_of(found, now)):
-        lines.append(Difference(name, "repository", str(held.repository), str(repository)))
-    if held.num_classes not in (None, classes := _num_classes(found, now)):
-        lines.append(Difference(name, "num_classes", str(held.num_classes), str(classes)))
-    if held.preprocess is not None:
+        before = getattr(locked, field)
+        if before != value and value and (before or field == "distribution"):
+            lines.append(Difference(name, field, str(before), str(value)))
+    if not now.sha256 and not locked.sha256.startswith(now.sha256_prefix):
+        lines.append(Difference(name, "sha256", locked.sha256, f"{now.sha256_prefix}..."))
+    if locked.repository != (repository := repository_of(found, now)):
+        lines.append(Difference(name, "repository", str(locked.repository), str(repository)))
+    if locked.num_classes not in (None, classes := _num_classes(found, now)):
+        lines.append(Difference(name, "num_classes", str(locked.num_classes), str(classes)))
+    if locked.preprocess is not None:
         for field in Preprocess.__struct_fields__:
-            locked, value = getattr(held.preprocess, field), getattr(_preprocess(found, now), field)
-            if locked != value:
-                lines.append(Difference(name, f"preprocess.{field}", str(locked), str(value)))
+            before, value = getattr(locked.preprocess, field), getattr(_preprocess(found, now), field)
+            if before != value:
+                lines.append(Difference(name, f"preprocess.{field}", str(before), str(value)))
     return lines
 
 

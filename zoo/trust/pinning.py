@@ -160,9 +160,9 @@ def _stated(api: Any, repo: str, revision: str, files: list[str]) -> tuple[str, 
             raise HubError(f"{host} has no revision {revision or 'main'} of {repo}") from None
         except Exception as error:
             status, headers = _response_of(error)
-            said = web.explanation(headers)
+            explanation = web.explanation(headers)
             code = headers.get("X-Error-Code") or ""
-            if reason := huggingface.closed_because(code, said, repo, api.token is not False):
+            if reason := huggingface.closed_because(code, explanation, repo, api.token is not False):
                 raise HubError(f"{host} {reason}") from None
             wait = web.wait_of(headers) if status in (429, 503) else 0.0
             if not wait:

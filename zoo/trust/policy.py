@@ -143,8 +143,8 @@ def manifest_of(found: Found, weights: Weights) -> Path | None:
     files = [resource(text) for text in plugin.weights] if plugin is not None else []
     name = (weights.arch.rpartition("/")[2], weights.tag) if found.bringer else (weights.arch, weights.tag)
     for file in files:
-        for one in manifest.read(file):
-            if (one.arch.rpartition("/")[2] if found.bringer else one.arch, one.tag) == name:
+        for entry in manifest.read(file):
+            if (entry.arch.rpartition("/")[2] if found.bringer else entry.arch, entry.tag) == name:
                 return file
     return None
 

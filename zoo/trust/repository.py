@@ -22,7 +22,7 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.manifest import License, Weights
-from zoo.registry import Found, PluginRow, roles
+from zoo.registry import Found, PluginRow, hooks
 from zoo.spec import Described
 from zoo.trust import first_use, lock, pinning, policy
 from zoo.trust.lock import Locked
@@ -51,12 +51,12 @@ def find(text: str) -> Found:
     description cannot be understood.
     """
     name = names.parse_repository(text)
-    held = _held(text)
-    place = _at(text, name.repo, held) if held and held.repository else _asked(text, name)
+    cached = _held(text)
+    place = _at(text, name.repo, cached) if cached and cached.repository else _asked(text, name)
     try:
         file = hub.fetch(place.description)
     except IntegrityError as error:
-        hint = f"{text} was {first_use.since(held)}. {error.hint}" if held else error.hint
+        hint = f"{text} was {first_use.since(cached)}. {error.hint}" if cached else error.hint
         raise IntegrityError(error.message, hint=hint) from None
     content = file.read_bytes()
     return (_ours if place.description.file == OURS else _theirs)(place, content)
@@ -139,26 +139,28 @@ def _theirs(place: _Place, content: bytes) -> Found:
         config = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError) as error:
         raise WeightsError(f"{place.text}: {THEIRS} cannot be read: {error}.") from None
-    row, said = _understood(place.text, config)
-    if said.model not in row.models:
-        near = UnknownNameError.of("model", said.model, row.models)
-        raise UnknownNameError(f"{place.text} is of {said.model}, which plugin {row.name!r} lacks.", hint=near.hint)
-    model = row.models[said.model]
+    row, description = _understood(place.text, config)
+    if description.model not in row.models:
+        near = UnknownNameError.of("model", description.model, row.models)
+        raise UnknownNameError(
+            f"{place.text} is of {description.model}, which plugin {row.name!r} lacks.", hint=near.hint
+        )
+    model = row.models[description.model]
     weights = Weights(
-        file=said.file or _file_in(place),
+        file=description.file or _file_in(place),
         arch=model.name,
         tag=place.text,
         repo=about.repo,
         revision=about.revision,
         pinned=False,
         origin=f"as {about.repo.partition('/')[0]} publishes them",
-        license=License(weights=said.license or "unknown"),
-        classes=said.classes,
-        class_names=said.class_names,
-        num_classes=said.num_classes,
-        params=said.params,
-        preprocess=said.preprocess,
-        args=said.args,
+        license=License(weights=description.license or "unknown"),
+        classes=description.classes,
+        class_names=description.class_names,
+        num_classes=description.num_classes,
+        params=description.params,
+        preprocess=description.preprocess,
+        args=description.args,
     )
     assert row.plugin is not None
     return Found(row, row.plugin, model, weights, about)
@@ -167,7 +169,7 @@ def _theirs(place: _Place, content: bytes) -> Found:
 def _understood(text: str, config: dict[str, Any]) -> tuple[PluginRow, Described]:
     """Returns the plugin that understands ``config``, a built-in one before others, and what it says."""
     asked = [row for row in registry.current().plugins if row.plugin is not None and row.plugin.repositories]
-    claims = [(row, said) for row in asked if (said := _described(row, text, config)) is not None]
+    claims = [(row, description) for row in asked if (description := _described(row, text, config)) is not None]
     claims = [claim for claim in claims if claim[0].is_builtin] or claims
     if len(claims) > 1:
         rivals = ", ".join(sorted(row.name for row, _ in claims))
@@ -185,16 +187,18 @@ def _described(row: PluginRow, text: str, config: dict[str, Any]) -> Described |
     """Returns what the plugin of ``row`` says about ``config``; None if it is not of its form."""
     assert row.plugin is not None
     target = row.plugin.repositories
-    hook = registry.hook(target, role=roles.REPOSITORIES)
+    hook = registry.hook(target, role=hooks.REPOSITORIES)
     try:
-        said = hook(config)
+        description = hook(config)
     except ZooError as error:
         raise WeightsError(f"{text}: {THEIRS}: {error.message}", hint=error.hint) from None
     except Exception as error:  # a plugin's code may raise anything
         raise PluginError(f"{text}: {target} raised {type(error).__name__}: {str(error)[:200]}") from error
-    if said is None or isinstance(said, Described):
-        return said
-    raise PluginError(f"{text}: {target} returned a {type(said).__name__}, expected a zoo.spec.Described or None.")
+    if description is None or isinstance(description, Described):
+        return description
+    raise PluginError(
+        f"{text}: {target} returned a {type(description).__name__}, expected a zoo.spec.Described or None."
+    )
 
 
 def _file_in(place: _Place) -> str:

@@ -1,4 +1,4 @@
-"""Probes: a quick check that a loaded network computes the same outputs as its author's.
+"""Probes: a quick check that a loaded network computes the same outputs as its author's, or as another implementation.
 
 A probe is a few inputs that anyone can make again and what the network gave them. The hash of a file
 says that the bytes are right; the probe, that the code which reads them is. One input is noise, which
@@ -25,6 +25,9 @@ LOGITS = 10
 """How many of an image's logits a probe keeps."""
 
 PICTURE = Path(__file__).with_name("probe.png")
+
+SEEN = 1e-3
+"""How much outputs must differ from image to image, relative to the largest, so that equal ones prove anything."""
 
 TOLERANCES = {
     "float64": Tolerance(rtol=1e-4, atol=1e-4),
@@ -53,7 +56,7 @@ class Finding(NamedTuple):
 
 
 def take(module: nn.Module, preprocess: Preprocess, *, seed: int = 0, batch: int = 2) -> Probe:
-    """The probe of ``module`` in its present state, for a manifest entry."""
+    """Returns the probe of ``module`` in its present state, for a manifest entry."""
     got = outputs(module, preprocess, seed, batch)
     norms = [_rounded(got[part])[0] for part in ("noise.norms", "image.norms") if part in got]
     return Probe(
@@ -65,39 +68,39 @@ def take(module: nn.Module, preprocess: Preprocess, *, seed: int = 0, batch: int
 
 
 def probe_input(preprocess: Preprocess, probe: Probe) -> Tensor:
-    """The noise images of ``probe``, float32 B C H W."""
+    """Returns the noise images of ``probe``, float32 B C H W."""
     return _noise(preprocess, probe.seed, probe.batch)
 
 
 def picture_input(preprocess: Preprocess) -> Tensor:
-    """The photograph, prepared by ``preprocess``, float32 1 C H W."""
+    """Returns the photograph, prepared by ``preprocess``, float32 1 C H W."""
     return Transform(preprocess)(_picture())[None]
 
 
 def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) -> dict[str, Tensor]:
-    """The outputs of ``module`` in eval mode for the noise of ``seed`` and the photograph, float32 on the CPU.
+    """Returns the outputs of ``module`` in eval mode for the noise of ``seed`` and the photograph, float32 on the CPU.
 
     ``noise.logits`` and ``image.logits`` are complete, B K; ``noise.norms`` and ``image.norms`` are norms of features,
     1 B, if the network has timm's ``forward_features`` and that returns one tensor.
     """
-    own = _own_tensor(module)
+    sample = _own_tensor(module)
     inputs = {"noise": _noise(preprocess, seed, batch), "image": picture_input(preprocess)}
-    training = [part for part in module.modules() if part.training]
-    found: dict[str, Tensor] = {}
+    training = [submodule for submodule in module.modules() if submodule.training]
+    by_name: dict[str, Tensor] = {}
     forward_features = getattr(module, "forward_features", None)
     module.eval()
     try:
         with torch.inference_mode():
             for name, images in inputs.items():
-                images = images.to(own.device, own.dtype)
-                found[f"{name}.logits"] = module(images).float().cpu()
+                images = images.to(sample.device, sample.dtype)
+                by_name[f"{name}.logits"] = module(images).float().cpu()
                 features = forward_features(images) if forward_features is not None else None
                 if isinstance(features, Tensor):
-                    found[f"{name}.norms"] = features.float().flatten(1).norm(dim=1)[None].cpu()
+                    by_name[f"{name}.norms"] = features.float().flatten(1).norm(dim=1)[None].cpu()
     finally:
-        for part in training:
-            part.training = True
-    return found
+        for submodule in training:
+            submodule.training = True
+    return by_name
 
 
 def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[list[Finding], dict[str, Tensor]]:
@@ -121,7 +124,7 @@ def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[li
 
 
 def check(module: nn.Module, preprocess: Preprocess, probe: Probe) -> list[Finding]:
-    """All parts of ``probe``; raises :class:`ProbeError` if the outputs of ``module`` differ."""
+    """Returns all parts of ``probe``; raises :class:`ProbeError` if the outputs of ``module`` differ."""
     findings, _ = measure(module, preprocess, probe)
     require(findings)
     return findings
@@ -129,23 +132,24 @@ def check(module: nn.Module, preprocess: Preprocess, probe: Probe) -> list[Findi
 
 def require(findings: list[Finding]) -> None:
     """Raises :class:`ProbeError` for the first of ``findings`` that does not pass."""
-    for found in findings:
-        if not found.passes:
+    for finding in findings:
+        if not finding.passes:
             raise ProbeError(
-                f"The network's {found.what} differ from the probe's by {found.difference:.3g}, "
-                f"more than the allowed {found.allowed:.3g}: got {_show(found.got)}, expected {_show(found.expected)}.",
+                f"The network's {finding.what} differ from the probe's by {finding.difference:.3g}, "
+                f"more than the allowed {finding.allowed:.3g}: "
+                f"got {_show(finding.got)}, expected {_show(finding.expected)}.",
                 hint="The file is correct, but the network is not: wrong arguments, or another version of its code.",
             )
 
 
 def tolerance_for(module: nn.Module, probe: Probe) -> Tolerance:
-    """The tolerance for this device and dtype, from the entry or the defaults."""
-    own = _own_tensor(module)
-    dtype = str(own.dtype).removeprefix("torch.")
+    """Returns the tolerance for this device and dtype, from the entry or the defaults."""
+    sample = _own_tensor(module)
+    dtype = str(sample.dtype).removeprefix("torch.")
     for stated in (probe.tolerance, TOLERANCES):
-        for key in (f"{own.device.type}/{dtype}", dtype):
-            if (found := stated.get(key)) is not None:
-                return found if isinstance(found, Tolerance) else Tolerance(atol=found)
+        for key in (f"{sample.device.type}/{dtype}", dtype):
+            if (tolerance := stated.get(key)) is not None:
+                return tolerance if isinstance(tolerance, Tolerance) else Tolerance(atol=tolerance)
     raise ProbeError(f"There is no tolerance for logits in {dtype}.")
 
 
@@ -168,7 +172,7 @@ def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance)
 
 
 def _own_tensor(module: nn.Module) -> Tensor:
-    """A tensor with the device and dtype of ``module``."""
+    """Returns a tensor with the device and dtype of ``module``."""
     state = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in state if tensor.is_floating_point()), torch.empty(0))
 
@@ -196,17 +200,25 @@ def _show(values: Tensor) -> str:
     return "[" + ", ".join(f"{value:.4f}" for value in values[0, :3].tolist()) + ", ...]"
 
 
-__all__ = [
-    "LOGITS",
-    "PICTURE",
-    "TOLERANCES",
-    "Finding",
-    "check",
-    "measure",
-    "outputs",
-    "picture_input",
-    "probe_input",
-    "require",
-    "take",
-    "tolerance_for",
-]
+# ---- two implementations of a network --------------------------------------------------------------
+
+
+def photographs() -> list[Image.Image]:
+    """Returns the photograph of the probes, its mirror image, and parts of both."""
+    with Image.open(PICTURE) as opened:
+        whole = opened.convert("RGB")
+    mirrored = whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    width, height = whole.size
+    parts = [whole.crop((0, 0, width // 2, height // 2)), whole.crop((width // 3, height // 3, width, height))]
+    parts += [mirrored.crop((0, height // 2, width // 2, height)), whole.rotate(180)]
+    return [whole, mirrored, *parts]
+
+
+def difference(got: Tensor, expected: Tensor) -> float:
+    """Returns the largest difference of outputs B ..., relative to the largest of ``expected``; NaN if an output is."""
+    return float((got - expected).abs().max()) / (float(expected.abs().max()) or 1.0)
+
+
+def depends_on_image(outputs: Tensor) -> bool:
+    """Returns whether outputs B ... differ from image to image, so that a comparison of them proves anything."""
+    return float((outputs - outputs[:1]).abs().max()) > SEEN * float(outputs.abs().max())

@@ -1,4 +1,4 @@
-"""Verifies weights from their bytes to the network's outputs, each in its own process.
+"""Verifies weights from their bytes to the network's outputs, each in its own process; writes probes into manifests.
 
 :func:`verify` calls :func:`verify_here` there. A network that crashes, hangs or takes all memory then fails alone.
 """
@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zoo import hub, registry
-from zoo.creation import create, info_of
+from zoo import hub, manifest, registry
 from zoo.errors import IntegrityError, ProbeError, WeightsError
 from zoo.hub import cache, converted
 from zoo.hub.converted import Converted, Job
-from zoo.manifest import Weights
-from zoo.resolve import find, job_of, weights_for
-from zoo.system import process
+from zoo.loading.create import create, info_of
+from zoo.loading.resolve import as_safetensors, find, job_of, weights_for
+from zoo.manifest import Probe, Tolerance, Weights, writing
+from zoo.system import process, storage
 from zoo.trust import first_use, repository
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from zoo.verify.probe import Finding
+
 
 TIMEOUT = 600.0
 """Seconds that the check of one network may take."""
@@ -62,18 +63,18 @@ def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeo
     ``deep`` hashes the whole file again, and repeats a conversion. Wrong outputs are saved in ``failures/<name>``, by
     default within the cache. Raises the first :class:`ZooError` of the process, or one that describes how it ended.
     """
-    said = process.ask(
+    answer = process.ask(
         "zoo.verify.worker:verify_here",
         {"name": name, "deep": deep, "failures": str(failures or cache.root() / "failures")},
         what=f"{name}: verification",
         timeout=timeout,
         hint="Allow more time with --timeout SECONDS.",
     )
-    return msgspec.convert(said, Verified)
+    return msgspec.convert(answer, Verified)
 
 
 def names_in_reach() -> tuple[str, ...]:
-    """All pinned weights that need no network: embedded and cached ones."""
+    """Returns all pinned weights that need no network: embedded and cached ones."""
     return _names(lambda weights: _ships(weights) or is_in_cache(weights))
 
 
@@ -82,13 +83,13 @@ def names_in_cache() -> tuple[str, ...]:
 
 
 def is_in_cache(weights: Weights) -> bool:
-    """Whether its file, or a conversion of it, is in the cache, valid or not."""
+    """Returns whether its file, or a conversion of it, is in the cache, valid or not."""
     may_be_converted = bool(weights.sha256) and weights.needs_conversion
     return _has_source(weights) or (may_be_converted and bool(converted.of_source(weights.sha256)))
 
 
 def verify_here(name: str, *, deep: bool, failures: str) -> Verified:
-    """Like :func:`verify`, in this process."""
+    """Verifies as :func:`verify` does, in this process."""
     found = find(name)
     entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
@@ -180,7 +181,7 @@ def _require_finite(module: "nn.Module", entry: Weights) -> None:
 
 
 def _probe(module: "nn.Module", entry: Weights, kept: Path) -> "list[Finding]":
-    """The parts of the probe; if one fails, the outputs are saved with a report."""
+    """Returns the parts of the probe; if one fails, the outputs are saved with a report."""
     from zoo.verify import probe
 
     preprocess = info_of(module).preprocess
@@ -203,10 +204,55 @@ def _keep(folder: Path, entry: Weights, got: "dict[str, Any]", findings: "list[F
     safetensors_file.write(got, folder / "outputs.safetensors", about)
     lines = [f"{entry.name} does not compute the outputs in its manifest", f"sha256 {entry.sha256}", ""]
     lines += [f"{name} {version}" for name, version in evaluation.versions().items()]
-    for found in findings:
-        verdict = "passes" if found.passes else "FAILS"
-        lines += ["", f"{found.what}: {verdict}, off by {found.difference:.6g}, allowed {found.allowed:.6g}"]
-        for what, values in (("expected", found.expected), ("got", found.got)):
+    for finding in findings:
+        verdict = "passes" if finding.passes else "FAILS"
+        lines += ["", f"{finding.what}: {verdict}, off by {finding.difference:.6g}, allowed {finding.allowed:.6g}"]
+        for what, values in (("expected", finding.expected), ("got", finding.got)):
             lines += [f"  {what:8s} {' '.join(f'{value:12.6g}' for value in row)}" for row in values.tolist()]
     lines += ["", "outputs.safetensors has all outputs."]
     storage.replace(folder / "report.txt", ("\n".join(lines) + "\n").encode())
+
+
+def reprobe(file: Path, *, callback: Callable[[str, bool], None] | None = None) -> list[str]:
+    """Computes probes of the weights beside the manifest ``file``; returns their names.
+
+    An entry's file is at ``repo/file`` from the manifest's folder; entries without a file there are not changed.
+    Comments and order are preserved. ``callback`` is called with each entry's name and whether it was probed. Raises
+    :class:`ManifestError` if the manifest cannot be edited in place, :class:`IntegrityError` if a file is not the one
+    that its entry names, and :class:`ProbeError` if a network's outputs contain NaN or infinity.
+    """
+    entries = manifest.read(file)
+    text, done = file.read_text(encoding="utf-8"), []
+    for entry in entries:
+        weights = file.parent / entry.path
+        is_here = entry.pinned and weights.is_file()
+        if is_here:
+            text = writing.with_probe(text, entry, _probe_of(weights, entry), str(file))
+            done.append(entry.name)
+        if callback is not None:
+            callback(entry.name, is_here)
+    if done:
+        storage.replace(file, text.encode())
+    return done
+
+
+def _probe_of(file: Path, entry: Weights) -> Probe:
+    from zoo import loading
+    from zoo.verify import probe
+
+    got = storage.sha256_of(file)
+    if got != entry.sha256:
+        raise IntegrityError(f"{file} has sha256 {got}, expected {entry.sha256} for {entry.name}.")
+    found = registry.current().find(entry.arch)
+    if entry.needs_conversion:
+        source = file
+        entry, file = as_safetensors(found, entry, lambda: source)
+    module, info = loading.build_from(file, found.model, entry)
+    try:
+        new = probe.take(module, info.preprocess)
+    except ValueError as error:
+        raise ProbeError(f"{entry.name}: {error}: the network's outputs contain NaN or infinity.") from None
+    # Older probes have plain numbers.
+    stated = entry.probe.tolerance if entry.probe else {}
+    kept = {key: value for key, value in stated.items() if isinstance(value, Tolerance)}
+    return msgspec.structs.replace(new, tolerance=kept)

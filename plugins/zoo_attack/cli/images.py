@@ -50,8 +50,8 @@ def image(
     if len(epsilon) != 1:
         raise click.BadParameter("expected one number.", param_hint="'--epsilon'")
     with stdout_to_stderr():
-        from zoo.creation import create_trained, info_of
         from zoo.data.image_file import read_image
+        from zoo.loading.create import create_trained, info_of
         from zoo_attack import Method, figure, pictures
 
         check_figure(output)
@@ -117,7 +117,7 @@ def curve(
     if len(data) != 1:
         raise click.UsageError(f"Got {len(data)} data sets, expected one: --data NAME.")
     with stdout_to_stderr():
-        from zoo.creation import create_trained
+        from zoo.loading.create import create_trained
         from zoo.training import by_name
         from zoo_attack import Method, figure, robustness
 

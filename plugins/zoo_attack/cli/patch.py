@@ -165,8 +165,8 @@ def score(
     """
     with stdout_to_stderr(), show_progress(f"{patch.name} on {name}") as progress:
         from zoo import data as datasets
-        from zoo.creation import create_trained
         from zoo.evaluation.prediction import class_number
+        from zoo.loading.create import create_trained
         from zoo.training import by_name
         from zoo_attack import figure, patch_training
         from zoo_attack import patch as patches

@@ -62,7 +62,7 @@ def look_command(example: str, *chosen: options.Option) -> Callable[[Callable[..
 
 def open_model(name: str, weights: Path | None, args: dict[str, str], device: str | None) -> "nn.Module":
     """Returns the trained network that :data:`model_options` name."""
-    from zoo.creation import create_trained
+    from zoo.loading.create import create_trained
 
     return create_trained(name, weights=weights, device=device, **options.read_args(args))
 

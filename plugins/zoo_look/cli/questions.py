@@ -34,7 +34,7 @@ def layers(name: str, args: dict[str, str], as_json: bool) -> None:
     import msgspec
 
     import zoo_look as look
-    from zoo.creation import create
+    from zoo.loading.create import create
 
     with stdout_to_stderr():
         rows = msgspec.to_builtins(look.layers(create(name, **options.read_args(args))))

@@ -15,9 +15,9 @@ from support.children import wait_for
 from support.command import ask_warm as ask
 
 import zoo
+from zoo import results
 from zoo.data.image_set import thin
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
-from zoo.results import files
 from zoo_bulk import jobs as engines
 from zoo_bulk import plans, work
 from zoo_bulk.jobs import Job, Outcome
@@ -71,7 +71,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_scores_of_a_list_are_those_of_the_weights_alone(evaluated: Path) -> None:
-    rows = {row.weights: row for row in files.read(evaluated / "results.csv")}
+    rows = {row.weights: row for row in results.read(evaluated / "results.csv")}
     images = thin(zoo.data.load("digits", "test"), 60)
     for name in TWO:
         report = zoo.evaluate(name, images)
@@ -93,18 +93,18 @@ def test_what_is_done_is_not_done_again_and_the_tables_are_the_same_bytes(evalua
 
 
 def test_the_command_in_a_row_measures_it_again(evaluated: Path, tmp_path: Path, here: list[str]) -> None:
-    [row, *_] = [row for row in files.read(evaluated / "results.csv") if row.status == "done"]
+    [row, *_] = [row for row in results.read(evaluated / "results.csv") if row.status == "done"]
     words = row.command.split()
     assert words[:2] == ["zoo", "bulk"]
     assert ask(*words[1:-1], tmp_path).exit_code == 0
-    assert files.read(tmp_path / "results.csv") == [row]
+    assert results.read(tmp_path / "results.csv") == [row]
     assert here == ["resnet20.digits digits/test"]
 
 
 def test_against_finds_a_regression_and_exits_with_1(evaluated: Path, tmp_path: Path) -> None:
-    rows = files.read(evaluated / "results.csv")
+    rows = results.read(evaluated / "results.csv")
     worse = [msgspec.structs.replace(row, low=20.0, high=30.0, top1=25.0) if row.n else row for row in rows]
-    files.write(tmp_path, worse, [])
+    results.write(tmp_path, worse, [])
     table = evaluated / "results.csv"
     assert ask("results", "show", table, "--against", table).exit_code == 0
     worse_table = ask("results", "show", tmp_path / "results.csv", "--against", table)
@@ -209,7 +209,7 @@ def test_a_job_that_fails_is_a_row_with_its_reason_and_is_tried_again(
     failed = ask(*words)
     assert failed.exit_code == 1
     assert "1 of 2 done, 1 failed" in failed.stderr
-    statuses = {row.weights: (row.status, row.reason) for row in files.read(tmp_path / "results.csv")}
+    statuses = {row.weights: (row.status, row.reason) for row in results.read(tmp_path / "results.csv")}
     assert statuses[TWO[0]] == ("done", "")
     assert statuses[TWO[1]][0] == "failed"
     assert "here has sha256" in statuses[TWO[1]][1]
@@ -273,9 +273,9 @@ def test_a_benchmark_of_a_list_has_speeds_and_no_scores(tmp_path: Path, here: li
     words = ("bulk", "benchmark", "resnet8", "--batch-size", "1,2", "--warmup", 1, "--steps", 1, "-o", tmp_path)
     answer = ask(*words)
     assert answer.exit_code == 0, answer.output
-    [row] = files.read(tmp_path / "results.csv")
+    [row] = results.read(tmp_path / "results.csv")
     assert (row.weights, row.top1) == ("resnet8", None)
-    assert [speed.batch_size for speed in files.read_speed(tmp_path / "speed.csv")] == [1, 2]
+    assert [speed.batch_size for speed in results.read_speed(tmp_path / "speed.csv")] == [1, 2]
 
 
 @pytest.mark.slow
@@ -288,10 +288,10 @@ def test_ctrl_c_writes_the_tables_of_what_is_done_and_the_same_command_continues
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Interrupted. The same command continues." in errors
-    first = [row for row in files.read(tmp_path / "runs" / "results.csv") if row.status == "done"]
+    first = [row for row in results.read(tmp_path / "runs" / "results.csv") if row.status == "done"]
     assert 1 <= len(first) < 3
     assert subprocess.run(command, capture_output=True).returncode == 0
-    rows = [row for row in files.read(tmp_path / "runs" / "results.csv") if row.status == "done"]
+    rows = [row for row in results.read(tmp_path / "runs" / "results.csv") if row.status == "done"]
     assert len(rows) == 3
     assert all(row in rows for row in first)
 

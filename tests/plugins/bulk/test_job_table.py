@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from zoo.results.rows import Row
+from zoo.results import Row
 from zoo_bulk import plans
 from zoo_bulk.cli import JobTable
 from zoo_bulk.jobs import Job, Outcome

@@ -15,7 +15,7 @@ from support.exports import FORMATS, NETWORK
 import zoo
 from zoo import registry
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
-from zoo.registry import tools
+from zoo.registry import extensions
 from zoo_export import formats, network
 from zoo_export.formats import Format
 
@@ -166,11 +166,11 @@ def test_a_file_that_does_not_exist_is_an_error(inside: Path) -> None:
 
 
 def test_a_name_of_weights_is_not_a_file_unless_one_is_there(inside: Path) -> None:
-    assert tools.opener_of("resnet20.onnx") is None
+    assert extensions.opener_of("resnet20.onnx") is None
     with pytest.raises(UnknownNameError):
         zoo.evaluate("resnet20.onnx", "digits")
     (inside / "resnet20.onnx").touch()
-    assert tools.opener_of("resnet20.onnx")
-    assert tools.opener_of("./networks/mine.pt2")
-    assert tools.opener_of("hf-hub:owner/name.onnx") is None
-    assert tools.opener_of("resnet20.digits") is None
+    assert extensions.opener_of("resnet20.onnx")
+    assert extensions.opener_of("./networks/mine.pt2")
+    assert extensions.opener_of("hf-hub:owner/name.onnx") is None
+    assert extensions.opener_of("resnet20.digits") is None

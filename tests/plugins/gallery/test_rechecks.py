@@ -8,23 +8,23 @@ from support import small_site
 from support.command import ask_warm
 
 import zoo
-from zoo.manifest.interval import of_percent
-from zoo.results import files
-from zoo.results.rows import Row
+from zoo import results
+from zoo.manifest.schema import percent_interval
+from zoo.results import Row
 
 NAME = "resnet20.digits"
 
 
 def row(correct: int) -> Row:
     claim = zoo.info(NAME)["weights"][0]["scores"]["digits/test"]
-    low, high = of_percent(0, claim["n"], correct) or (0.0, 0.0)
+    low, high = percent_interval(0, claim["n"], correct) or (0.0, 0.0)
     score = {"n": claim["n"], "correct": correct, "top1": 100 * correct / claim["n"], "low": low, "high": high}
     return Row(task="evaluate", weights=NAME, data="digits/test", fingerprint=claim["fingerprint"], **score)
 
 
 def build(folder: Path, *rows: Row) -> Result:
     pytest.importorskip("jinja2", reason="needs jinja2")
-    files.write(folder / "runs", rows, [])
+    results.write(folder / "runs", rows, [])
     words = ["gallery", "build", NAME, "-o", str(folder / "site"), "--results", str(folder / "runs" / "results.csv")]
     return ask_warm(*words)
 

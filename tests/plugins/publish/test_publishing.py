@@ -22,7 +22,7 @@ import zoo
 from zoo import evaluation, manifest, registry, training
 from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
 from zoo.loading import safetensors_file
-from zoo.manifest import Score, Weights, editing
+from zoo.manifest import Score, Weights, writing
 from zoo.training.run import Silent
 from zoo_publish import destination, publish
 from zoo_publish.source import Images, Run, Source, held_out, history, without_paths
@@ -682,21 +682,21 @@ sha256 = "{0}"
 
 def test_an_entry_is_put_at_the_end_or_in_place_of_itself() -> None:
     one, two = manifest.parse(TEXT)
-    assert editing.with_entry(TEXT, one) == TEXT
+    assert writing.with_entry(TEXT, one) == TEXT
     new = msgspec.structs.replace(two, tag="three")
-    grown = editing.with_entry(TEXT, new)
+    grown = writing.with_entry(TEXT, new)
     assert grown.startswith(TEXT)
     assert manifest.parse(grown) == (one, two, new)
     other = msgspec.structs.replace(one, scores={"y/test": Score(n=2, source="two", top1=50.0)})
-    changed = editing.with_entry(TEXT, other)
+    changed = writing.with_entry(TEXT, other)
     assert manifest.parse(changed) == (other, two)
     for comment in ("# Of somebody.", "# One.", "# Two, of which more is said below.", "# The end."):
         assert comment in changed
-    assert editing.with_entry("", new) == manifest.render(new)
+    assert writing.with_entry("", new) == manifest.render(new)
 
 
 def test_a_form_that_cannot_be_edited_in_place_is_refused() -> None:
     inline = '[net]\none = { file = "one", pinned = false }\n'
     [entry] = manifest.parse(inline)
     with pytest.raises(ManifestError, match="cannot be edited in place"):
-        editing.with_entry(inline, msgspec.structs.replace(entry, origin="another"))
+        writing.with_entry(inline, msgspec.structs.replace(entry, origin="another"))

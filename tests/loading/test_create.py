@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import registry
-from zoo.creation import info_of
 from zoo.errors import (
     DataError,
     FileFormatError,
@@ -29,6 +28,7 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.loading import safetensors_file
+from zoo.loading.create import info_of
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from zoo import registry
 from zoo.convert import convert
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.loading import safetensors_file
-from zoo.registry import arguments
+from zoo.registry import hooks
 from zoo.spec import Argument, Preprocess
 
 
@@ -81,14 +81,14 @@ def test_every_entry_of_the_built_in_families_keeps_to_what_its_row_declares() -
     registered = registry.current()
     for entry in registered.models(registered.collections):
         for weights in entry.weights:
-            assert arguments.of_file(entry.model, weights.args, weights.name) == weights.args
+            assert hooks.args_of_file(entry.model, weights.args, weights.name) == weights.args
 
 
 @pytest.mark.parametrize("row", [row for row in registry.current().plugins if row.plugin], ids=lambda row: row.name)
 def test_a_family_declares_only_arguments_that_it_takes(row: Any) -> None:
     builds = {model.build: model.requires for model in row.plugin.models}
-    hooks = [registry.hook(build, requires) for build, requires in builds.items()]
-    known = {name for hook in hooks for name in arguments.names_of(hook) or ()}
+    builders = [registry.hook(build, requires) for build, requires in builds.items()]
+    known = {name for builder in builders for name in hooks.args_of(builder) or ()}
     assert row.plugin.file_args.keys() <= known
 
 

@@ -1,18 +1,21 @@
-"""Creates a network by name."""
+"""By name: a network, its weights' file, what is known of it; and images as its input."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo import registry, resolve
+from zoo import registry
 from zoo.errors import SpecError, WeightsError
-from zoo.registry import listing, roles, tools
+from zoo.loading import resolve
+from zoo.registry import extensions, hooks, listing
+from zoo.spec import Preprocess
 from zoo.trust import first_use
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from zoo.data.preprocess import Picture, Transform
     from zoo.loading import ModelInfo, Network
 
 
@@ -94,8 +97,8 @@ def create(
             raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
     found = resolve.with_tag(resolve.model_named(name, weights), pretrained)
     if weights is not None and (found.weights or pretrained):
-        said = f"pretrained={pretrained!r}" if pretrained else name
-        raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
+        tag = f"pretrained={pretrained!r}" if pretrained else name
+        raise WeightsError(f"{tag} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
     registry.require(found.model)  # before a file is fetched for a network that cannot be built
     used = resolve.use(found) if found.weights or pretrained else None
 
@@ -106,8 +109,8 @@ def create(
         entry, file = used
         module, _ = loading.build_from(file, found.model, entry, **sizes, **args)
     elif weights is not None:
-        given, file = resolve.use_given(found, weights)
-        module, _ = loading.build_from(file, found.model, given, **sizes, **args)
+        stated, file = resolve.use_given(found, weights)
+        module, _ = loading.build_from(file, found.model, stated, **sizes, **args)
     else:
         module, _ = loading.build(found.model, **sizes, **args)
     if features_only:
@@ -126,25 +129,25 @@ def _check_features(features_only: bool, out_indices: int | Sequence[int] | None
 def create_trained(
     name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None, **args: Any
 ) -> "Network":
-    """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights.
+    """Returns the trained network that ``name`` means: from ``weights``, by its tag, or with its default weights.
 
     ``name`` may also be a file that is a network, such as ``zoo export`` writes; plugins open these.
     """
-    if (tool := tools.opener_of(name)) is not None:
+    if (tool := extensions.opener_of(name)) is not None:
         if weights is not None or args:
             raise SpecError(f"{name} is a network with its weights.", hint="Leave out weights and arguments.")
-        return cast("Network", registry.hook(tool.address, role=roles.OPEN)(Path(name)))
+        return cast("Network", registry.hook(tool.address, role=hooks.OPEN)(Path(name)))
     is_tagged = resolve.model_named(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
 
 
 def as_network(model: "str | nn.Module", **args: Any) -> "Network":
-    """``model`` itself, or the trained network of a name (:func:`create_trained`)."""
+    """Returns ``model`` itself, or the trained network of a name (:func:`create_trained`)."""
     return create_trained(model, **args) if isinstance(model, str) else cast("Network", model)
 
 
 def info_of(model: "nn.Module") -> "ModelInfo":
-    """What :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
+    """Returns what :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
     info: ModelInfo | None = getattr(model, "zoo_info", None)
     if info is None:
         raise WeightsError(f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.")
@@ -193,7 +196,7 @@ def fetch(name: str, *, source: str | None = None) -> Path:
 
 
 def info(name: str) -> dict[str, Any]:
-    """All that is known of a model or of weights. Imports no torch.
+    """Returns all that is known of a model or of weights. Imports no torch.
 
     Args:
         name: An architecture, weights, or a repository (``hf-hub:OWNER/NAME``).
@@ -213,3 +216,79 @@ def info(name: str) -> dict[str, Any]:
         (2015, 'digits')
     """
     return listing.about(resolve.find(name))
+
+
+def preprocess(model: "nn.Module") -> "Transform":
+    """Returns the transform from a Pillow image to the input of a network, as its weights expect it.
+
+    Args:
+        model: A network that :func:`zoo.create` returned.
+
+    Returns:
+        A callable that takes a Pillow image and returns a tensor, float32 C H W.
+
+    Raises:
+        WeightsError: ``zoo.create`` did not make this network.
+
+    Example:
+        >>> import zoo
+        >>> model = zoo.create("resnet20.digits")
+        >>> image = zoo.data.load("digits", "test").image(0)
+        >>> zoo.preprocess(model)(image).shape
+        torch.Size([1, 8, 8])
+    """
+    from zoo.data.preprocess import Transform
+
+    return Transform(info_of(model).preprocess)
+
+
+def transforms(
+    model: "str | nn.Module", *, train: bool = False, size: int | None = None
+) -> "Callable[[Picture], torch.Tensor]":
+    """Returns the transform of images to the input of a network, for your own data set or data loader.
+
+    Works in torchvision's ``v2.Compose`` and as the ``transform`` of its data sets.
+
+    Args:
+        model: A network that :func:`zoo.create` returned, or a name. An architecture without a tag means the
+            preprocessing that it declares.
+        train: Random crops and flips like the recipe for your own images, instead of :func:`preprocess`. The random
+            numbers are those of torch's global generator.
+        size: Side of the input in pixels, instead of the network's.
+
+    Returns:
+        A callable. It takes a Pillow image, a path, a uint8 array H W C, or a uint8 tensor C H W, and returns a
+        tensor, float32 C H W; of a uint8 batch B C H W, float32 B C H W. For training it is a ``v2.Compose``, which
+        crops all images of a batch alike.
+
+    Raises:
+        UnknownNameError: There is no such model or tag.
+        WeightsError: ``zoo.create`` did not make this network.
+        SpecError: ``size`` is not possible.
+        MissingExtraError: ``train`` needs torchvision, which is not installed.
+
+    Example:
+        >>> import zoo
+        >>> photo = zoo.data.load("digits", "test").image(0)
+        >>> zoo.transforms("resnet20.c10")(photo).shape
+        torch.Size([3, 32, 32])
+        >>> zoo.transforms("resnet20.c10", train=True, size=64)(photo).shape
+        torch.Size([3, 64, 64])
+    """
+    import msgspec
+
+    from zoo.data.preprocess import EvaluationTransform, training_transform
+
+    wanted = _preprocess_named(model) if isinstance(model, str) else info_of(model).preprocess
+    if size is not None:
+        wanted = msgspec.structs.replace(wanted, input_size=(wanted.input_size[0], size, size))
+    return training_transform(wanted) if train else EvaluationTransform(wanted)
+
+
+def _preprocess_named(name: str) -> Preprocess:
+    """Returns the preprocessing of a name; weights are fetched only if a conversion states it."""
+    found = resolve.find(name)
+    entry = None if found.weights is None else resolve.weights_for(found)
+    if entry is not None and entry.preprocess is None and entry.needs_conversion:
+        entry, _ = resolve.use(found)
+    return (entry and entry.preprocess) or found.model.preprocess

@@ -83,7 +83,9 @@ def test_it_is_trained_without_recipes_by_one_that_is_printed(
 
 def test_a_build_hook_that_returns_nothing_is_named() -> None:
     zoo.model("nothing")(lambda: None)
-    with pytest.raises(PluginError, match=r"registry\.here:nothing returned NoneType, expected the network of nothing"):
+    with pytest.raises(
+        PluginError, match=r"registry\.session:build_nothing returned NoneType, expected the network of nothing"
+    ):
         zoo.create("nothing")
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from zoo import names, registry
 from zoo.errors import LockError, SpecError, TensorMismatchError, UnknownNameError, WeightsError, ZooError
 from zoo.manifest import Weights
-from zoo.registry import Found, arguments, key_maps, listing, roles, tools
+from zoo.registry import Found, extensions, hooks, listing
 from zoo.registry.hooks import blaming
 from zoo.system import storage
 from zoo.trust import first_use, lock, policy
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # few weights need a conversion
 
 
 def find(name: str, *, distribution: str = "") -> Found:
-    """The model and weights of ``name``, also of a repository: ``hf-hub:OWNER/NAME``.
+    """Returns the model and weights of ``name``, also of a repository: ``hf-hub:OWNER/NAME``.
 
     Raises as :meth:`zoo.registry.Registry.find` and :func:`zoo.trust.repository.find`. The error for an unknown name
     says which distribution had it when it was locked.
@@ -38,14 +38,14 @@ def find(name: str, *, distribution: str = "") -> Found:
 
 
 def _locked_of(name: str) -> str:
-    """The distribution that had the model ``name`` when the project's or the user's lock was written."""
+    """Returns the distribution that had the model ``name`` when the project's or the user's lock was written."""
     try:
-        found = lock.of_project()
-        held = {**(found.weights if found else {}), **first_use.pins()}
+        project = lock.of_project()
+        locked = {**(project.weights if project else {}), **first_use.pins()}
     except LockError:
         return ""
-    known = (of for full, of in held.items() if _arch_of(full) == _arch_of(name))
-    return next((names.requirement(of.distribution, of.version) for of in known), "")
+    matching = (of for full, of in locked.items() if _arch_of(full) == _arch_of(name))
+    return next((names.requirement(of.distribution, of.version) for of in matching), "")
 
 
 def _arch_of(name: str) -> str:
@@ -53,7 +53,7 @@ def _arch_of(name: str) -> str:
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:
-    """The model ``name``; if it is unknown, the file ``weights`` may name the distribution that has it."""
+    """Returns the model ``name``; if it is unknown, the file ``weights`` may name the distribution that has it."""
     try:
         return find(name)
     except UnknownNameError as error:
@@ -70,7 +70,7 @@ def model_named(name: str, weights: str | Path | None) -> Found:
 
 
 def with_tag(found: Found, pretrained: bool | str) -> Found:
-    """``found`` with the weights whose tag ``pretrained`` is; as it is for True and False."""
+    """Returns ``found`` with the weights whose tag ``pretrained`` is; as it is for True and False."""
     if isinstance(pretrained, bool):
         return found
     if not isinstance(pretrained, str):
@@ -83,7 +83,7 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
 
 
 def use(found: Found) -> tuple[Weights, Path]:
-    """The weights of a name and a safetensors file with them, fetched if it is not in the cache.
+    """Returns the weights of a name and a safetensors file with them, fetched if it is not in the cache.
 
     A file of another format is converted once (:mod:`zoo.hub.converted`); the weights then state what its key map does.
     """
@@ -95,24 +95,24 @@ def use(found: Found) -> tuple[Weights, Path]:
     return as_safetensors(found, weights, lambda: first_use.fetch(found, weights).path)
 
 
-def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
-    """The safetensors file that ``weights=given`` means for a model, and its entry if it is of a repository.
+def use_given(found: Found, text: str | Path) -> tuple[Weights | None, Path]:
+    """Returns the safetensors file that ``weights=given`` means for a model, and its entry if it is of a repository.
 
     A file of another format is converted once, as those of manifests are. Raises :class:`WeightsError` if there is no
     such file, or if the repository has another model; otherwise as :func:`use`.
     """
-    if names.is_repository(str(given)):
-        there = find(str(given))
+    if names.is_repository(str(text)):
+        there = find(str(text))
         if names.parse(there.model.name).arch != names.parse(found.model.name).arch:
             raise WeightsError(
-                f"{given} has weights of {there.model.name}, not of {found.model.name}.", hint=f"zoo.create({given!r})"
+                f"{text} has weights of {there.model.name}, not of {found.model.name}.", hint=f"zoo.create({text!r})"
             )
         entry, file = use(there)
         return (entry if there.model is found.model else replace(entry, args={})), file
-    file = Path(given)
+    file = Path(text)
     if file.suffix in ("", ".safetensors"):
         return None, file
-    tools.converter_of(file.name)
+    extensions.converter_of(file.name)
     try:
         sha256 = storage.sha256_of(file)
     except OSError as error:
@@ -122,7 +122,8 @@ def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
 
 
 def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) -> tuple[Weights, Path]:
-    """``weights`` as their key map completes them, and their conversion; ``bring`` returns the source if it is needed.
+    """Returns ``weights`` as their key map completes them, and their conversion; ``bring`` returns the source if it is
+    needed.
 
     Raises as :func:`zoo.hub.converted.use`.
     """
@@ -133,13 +134,13 @@ def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) ->
 
 
 def job_of(found: Found, weights: Weights) -> "Job":
-    """The conversion of ``weights``, which have a sha256, to safetensors for the model ``found``."""
+    """Returns the conversion of ``weights``, which have a sha256, to safetensors for the model ``found``."""
     from zoo.hub import converted
 
-    tool = tools.converter_of(weights.file, weights.name)
+    tool = extensions.converter_of(weights.file, weights.name)
     maps = found.plugin.key_maps
     if weights.key_map not in {"", *(key_map.name for key_map in maps)} and (
-        brought := key_maps.find(found, weights.key_map)
+        brought := extensions.find_key_map(found, weights.key_map)
     ):
         maps = (*maps, brought)
     return converted.Job(
@@ -183,11 +184,11 @@ def convert_here(
     entry = Weights(
         file, arch=arch, tag="converted", sha256=sha256, key_map=key_map, args=args, num_classes=0 if is_trunk else None
     )
-    address = tools.converter_of(file).address
+    address = extensions.converter_of(file).address
     try:
         with blaming(address, file):
-            tensors, entry = registry.hook(address, role=roles.CONVERT)(Path(source), found._replace(weights=entry))
-        arguments.of_file(found.model, entry.args, file)
+            tensors, entry = registry.hook(address, role=hooks.CONVERT)(Path(source), found._replace(weights=entry))
+        hooks.args_of_file(found.model, entry.args, file)
     except ZooError as error:
         message = error.message.replace(source, file).replace(Path(source).name, file)
         hint = error.hint
@@ -215,7 +216,8 @@ def convert_here(
 
 
 def weights_for(found: Found) -> Weights:
-    """The weights of a name in this project: by tag or default, as its lock, its policy and the user's lock allow.
+    """Returns the weights of a name in this project: by tag or default, as its lock, its policy and the user's lock
+    allow.
 
     Without a sha256 if none of them, nor the manifest, states one: :func:`zoo.trust.first_use.fetch` pins them. Raises
     :class:`zoo.LockError` if the bytes of two of them differ, :class:`zoo.PolicyError` if the project's policy does not
@@ -225,14 +227,14 @@ def weights_for(found: Found) -> Weights:
     locked = lock.read(lock_file) if lock_file else None
     default = lock.default_of(locked, found) if locked and not found.weights else None
     entry = found.weights or default or default_weights(found)
-    held = first_use.follow(found, lock.follow(locked, found, entry) if locked else entry)
+    followed = first_use.follow(found, lock.follow(locked, found, entry) if locked else entry)
     if storage.project_file(policy.NAME, policy.VARIABLE):
         policy.check(found, entry)
-    return held
+    return followed
 
 
 def default_weights(found: Found) -> Weights:
-    """The first weights of a model: files that need no conversion come first, of these the pinned ones.
+    """Returns the first weights of a model: files that need no conversion come first, of these the pinned ones.
 
     Raises :class:`WeightsError` with the weights of its family if it has none.
     """

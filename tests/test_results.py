@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from zoo import results
 from zoo.errors import DataError
-from zoo.manifest.interval import of_percent
-from zoo.results import comparison, files
-from zoo.results.rows import Row, Speed
+from zoo.manifest.schema import percent_interval
+from zoo.results import Row, Speed
 
 
 def scored(name: str, correct: int, n: int = 1000, **more: object) -> Row:
-    low, high = of_percent(0, n, correct) or (0.0, 0.0)
+    low, high = percent_interval(0, n, correct) or (0.0, 0.0)
     about = {"task": "evaluate", "data": "digits/test", "fingerprint": "sha256:1", **more}
     return Row(weights=name, n=n, correct=correct, top1=100 * correct / n, low=low, high=high, **about)  # type: ignore[arg-type]  # by name
 
@@ -33,13 +33,13 @@ ROWS = [
 @pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
 def test_a_table_that_was_written_is_read_again(name: str, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="needs zoo-vision[data]")
-    files.write(tmp_path, ROWS, [Speed(key="k", task="evaluate", weights="a", seconds=1.5)])
-    assert files.read(tmp_path / name) == ROWS
-    assert files.read_speed(tmp_path / "speed.csv") == [Speed(key="k", task="evaluate", weights="a", seconds=1.5)]
+    results.write(tmp_path, ROWS, [Speed(key="k", task="evaluate", weights="a", seconds=1.5)])
+    assert results.read(tmp_path / name) == ROWS
+    assert results.read_speed(tmp_path / "speed.csv") == [Speed(key="k", task="evaluate", weights="a", seconds=1.5)]
 
 
 def test_equal_rows_are_equal_bytes(tmp_path: Path) -> None:
-    written = [files.write(tmp_path / folder, ROWS, []) for folder in "ab"]
+    written = [results.write(tmp_path / folder, ROWS, []) for folder in "ab"]
     first, second = ([file.read_bytes() for file in found] for found in written)
     assert first == second
     assert len(first) == 3
@@ -55,14 +55,14 @@ def test_a_file_that_is_no_table_of_results_is_refused(text: str, tmp_path: Path
     file = tmp_path / "other.csv"
     file.write_text(text)
     if not text:
-        assert files.read(file) == []
+        assert results.read(file) == []
         return
     with pytest.raises(DataError, match="cannot be read as a table of results"):
-        files.read(file)
+        results.read(file)
 
 
 def verdict(row: Row, *before: Row) -> str:
-    [change] = comparison.compare([row], before)
+    [change] = results.compare([row], before)
     return change.verdict
 
 
@@ -85,13 +85,13 @@ def test_what_cannot_be_compared_is_no_regression_and_what_is_gone_is_one() -> N
     assert verdict(now, scored("resnet8.a", 900, setting="--limit 3")) == "new"
     assert verdict(failed, before) == "failed"
     assert verdict(failed, failed) == "new"
-    regressions = [change.is_regression for row in (now, failed) for change in comparison.compare([row], [before])]
+    regressions = [change.is_regression for row in (now, failed) for change in results.compare([row], [before])]
     assert regressions == [True, True]
 
 
 def test_an_earlier_table_with_two_rows_of_one_subject_is_refused() -> None:
     with pytest.raises(DataError, match=r"2 rows of evaluate resnet8\.a digits/test"):
-        comparison.compare([], [scored("resnet8.a", 1), scored("resnet8.a", 2)])
+        results.compare([], [scored("resnet8.a", 1), scored("resnet8.a", 2)])
 
 
 def test_rows_are_in_natural_order_of_names() -> None:
