@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from support.command import ask_warm as ask
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights
 
 ROOT = Path(__file__).parents[2]
-
-
-def ask(*words: str) -> Result:
-    return CliRunner().invoke(cli, words, prog_name="zoo")
 
 
 def told(*words: str) -> Any:
