@@ -138,18 +138,6 @@ def test_version_is_that_of_the_distribution() -> None:
     assert zoo.__version__ in done.stdout
 
 
-def test_pretrained_lists_weights() -> None:
-    listed = [row["name"] for row in ask("list", "resnet20*", "--pretrained")]
-    assert NETWORK in listed
-    assert all("." in name for name in listed)
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_top_is_the_number_of_classes_shown(count: int) -> None:
-    (found,) = ask("predict", NETWORK, DIGIT, "--top", count)["predictions"]
-    assert len(found["classes"]) == count
-
-
 def test_convert_refuses_a_checkpoint_of_another_sha256(tmp_path: Path) -> None:
     file, out = tmp_path / "raw.safetensors", tmp_path / "out.safetensors"
     about = {"model": "resnet20", "num_classes": 10}

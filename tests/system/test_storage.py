@@ -105,16 +105,6 @@ def test_fetches_that_are_killed_leave_nothing_behind_and_lose_little(
 
 
 @pytest.mark.slow
-def test_a_hundred_fetches_that_are_killed_leave_nothing_behind_and_lose_little(
-    hub_server: HubServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sent = survive(hub_server, kills=100, size=20_000_000, chunk_seconds=0.002, longest=0.15)
-    with capsys.disabled():
-        print(f" sent {fmean(sent):.3f} times in {len(sent)} chains, {max(sent):.3f} at most", end="")
-    assert fmean(sent) < 1.2
-
-
-@pytest.mark.slow
 def test_a_hundred_kills_around_the_last_steps_leave_nothing_behind(hub_server: HubServer) -> None:
     """A file so small that most of a fetch is syncing, moving, stamping."""
     survive(hub_server, kills=100, size=10_000, chunk_seconds=0.0, longest=0.04)
