@@ -56,12 +56,7 @@ WITH_TORCH |= {"modules", "training", "testing"}
 
 WITHOUT = ("data.augmentation", "data.classes")
 WITHOUT += ("evaluation.by_name", "evaluation.hook")
-WITHOUT += (
-    "training.by_name",
-    "training.choice",
-    "training.recipe",
-    "training.reproduce",
-)
+WITHOUT += ("training.by_name", "training.choice", "training.recipe", "training.reproduce")
 WITHOUT += ("verify.worker", "verify.write_probes")
 """Modules of those that import none, for what answers without torch."""
 

@@ -77,10 +77,6 @@ def test_the_command_line_page_lists_every_command() -> None:
     assert shown == {*cli.homes, *brought}
 
 
-def test_the_readme_is_a_screen_and_a_half() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 65
-
-
 def anchors(page: Path) -> set[str]:
     """Returns the anchors of the headings, as GitHub and the site make them."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
