@@ -24,6 +24,12 @@ def test_its_tables_are_those_of_the_registry() -> None:
         assert tables.render(page) == page.read_text(encoding="utf-8"), "run make generate"
 
 
+@pytest.mark.usefixtures("only_built_in")
+def test_the_map_of_tests_is_up_to_date() -> None:
+    tests = load(ROOT / "tests" / "support" / "map.py")
+    assert tests.PAGE.read_text(encoding="utf-8") == tests.render(), "run make generate"
+
+
 @pytest.mark.parametrize(
     ("weights", "parameters"), [("hog_svm.c10", "3,250"), ("hmax.caltech101", "408,102"), ("resnet20.c10", "269,722")]
 )
