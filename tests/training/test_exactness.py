@@ -1,11 +1,9 @@
 """Training is exact: the same to the bit, whatever happened on the way, or it says why it stopped."""
 
 import json
-import os
 import random
 import resource
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from safetensors.torch import load_file
 from support import lives
+from support.command import ask
 from support.ranks import OneOf
 from support.small_training import PREPROCESS, RECIPE, StopAt, assert_same, network, rows, run
 from torch import Tensor, nn
@@ -181,86 +180,16 @@ def test_a_file_that_cannot_be_written_stops_the_run_and_the_last_checkpoint_sta
     assert losses(tmp_path) == losses(whole[0])
 
 
-FILL = """
-import json, os, shutil, subprocess, sys
-from hashlib import sha256
-from pathlib import Path
-
-import torch
-from click.testing import CliRunner
-
-from zoo.cli import cli
-
-disk, copy = map(Path, sys.argv[1:3])
-words, short = map(json.loads, sys.argv[3:5])
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=True)
-os.chdir(disk)
-torch.set_num_threads(1)
-ballast, run = Path("ballast"), Path("run")
-
-
-def leave(room):
-    ballast.unlink(missing_ok=True)
-    disk_free = os.statvfs(".").f_bavail * os.statvfs(".").f_frsize
-    ballast.write_bytes(bytes(disk_free - room))
-
-
-def ask(*words):
-    sys.argv = ["zoo", *words]
-    answer = CliRunner().invoke(cli, words, prog_name="zoo")
-    files = sorted(file.name for file in run.iterdir()) if run.exists() else []
-    kept = sha256((run / "checkpoint.safetensors").read_bytes()).hexdigest() if files else ""
-    said.append({"code": answer.exit_code, "said": answer.stderr, "files": files, "checkpoint": kept})
-
-
-said = []
-ask(*words, "--stop-after", "1")
-for room in (1_000_000, 0):
-    leave(room)
-    ask(*words, "--resume")
-ballast.unlink()
-ask(*words, "--resume")
-shutil.copytree(run, copy)
-shutil.rmtree(run)
-leave(2_600_000)
-ask(*short)
-ballast.unlink()
-ask(*short, "--resume")
-print(json.dumps(said))
-"""
-
-
-@pytest.mark.slow
-def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroken: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    alone = ["unshare", "--user", "--map-root-user", "--mount"]
-    if subprocess.run([*alone, "mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False).returncode:
-        pytest.skip("needs to mount a file system of its own")
-    short = ["train", "resnet20", "--data", "digits", "--set", "epochs=1", "--set", "warmup_epochs=0", "-o", "run"]
-    done = subprocess.run(
-        [*alone, sys.executable, "-c", FILL, disk, tmp_path / "run", json.dumps(TRAIN), json.dumps(short)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **lives.ENVIRONMENT},
-    )
-    paused, no_checkpoint, nothing, resumed, no_model, finished = json.loads(done.stdout)
-    assert [answer["code"] for answer in (paused, no_checkpoint, nothing, resumed)] == [0, 1, 1, 0], done.stdout
-    complaint = "error: run/checkpoint.safetensors cannot be written: No space left on device.\nhint: It takes "
-    assert complaint in no_checkpoint["said"]
-    assert "bytes, but only 9" in no_checkpoint["said"]
-    advice = "are free. Free some space. Then continue with\n  zoo train --resume -o run --checkpoint-every 1\n"
-    assert no_checkpoint["said"].endswith(advice)
-    assert nothing["said"].startswith("error: run/config.json cannot be written: No space left on device.")
-    for answer in (no_checkpoint, nothing):
-        assert answer["checkpoint"] == paused["checkpoint"]
-        assert {file for file in answer["files"] if not file.startswith("events.")} == WHOLE - {"model.safetensors"}
-    assert_same_run(tmp_path / "run", unbroken)
-    assert (no_model["code"], finished["code"]) == (1, 0), done.stdout
-    assert "error: run/model.safetensors cannot be written: No space left on device." in no_model["said"]
-    assert "model.safetensors" not in no_model["files"]
-    assert "model.safetensors" in finished["files"]
+def test_a_command_that_cannot_write_says_how_to_go_on(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    command = ["train", "resnet8", "--data", "digits", "--recipe", "default", "--set", "epochs=1", "-o", output]
+    with file_limits() as limit:
+        limit(200_000)
+        answer = ask(*command, "--device", "cpu")
+    assert answer.exit_code == 1
+    assert f"error: {output / 'checkpoint.safetensors'} cannot be written: File too large." in answer.stderr
+    advice = f"(ulimit -f). Then continue with\n  zoo train --resume -o {output} --device cpu\n"
+    assert answer.stderr.endswith(advice)
 
 
 # ---- numbers that stop being numbers ------------------------------------------------------------------------------
