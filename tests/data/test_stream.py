@@ -394,7 +394,7 @@ def _cut(size: int) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_cut(-12000), r"train-000002\.tar: cannot be read after \d+: unexpected end of data"),
+        (_cut(-11500), r"train-000002\.tar: cannot be read after \d+: unexpected end of data"),
         (_cut(700), r"train-000002\.tar: cannot be read: unexpected end of data"),
         (_cut(0), r"train-000002\.tar: cannot be read: empty file"),
         (lambda file: file.write_bytes(os.urandom(20000)), r"train-000002\.tar: cannot be read: "),
