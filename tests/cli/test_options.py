@@ -1,7 +1,6 @@
 """Options of the command line: each has the effect that its help states, and each is in some test."""
 
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from support import samples
+from support.command import told as ask
 
 import zoo
 from zoo.cli import cli
@@ -24,13 +24,6 @@ DIGIT = str(TESTS.parent / "examples" / "digit.png")
 NETWORK = "resnet20.digits"
 MAXIMIZE = ("look", "maximize", NETWORK, "--channel", "3", "--steps", "4")
 CURVE = ("attack", "curve", NETWORK, "--data", "digits", "--attack", "pgd", "--limit", "40", "--epsilons", "0.1")
-
-
-def ask(*words: object) -> Any:
-    """Returns the JSON answer of ``zoo WORDS --json``."""
-    done = CliRunner().invoke(cli, [*map(str, words), "--json"], prog_name="zoo")
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
 
 
 def result_of(folder: Path, *words: object) -> dict[str, Any]:

@@ -72,15 +72,6 @@ def test_processes_without_locks_that_are_killed_never_get_a_wrong_byte(shared: 
     assert report.fetched >= 4
 
 
-@needs_posix
-@pytest.mark.slow
-def test_eight_processes_in_a_hundred_runs_never_get_a_wrong_byte(shared: Path) -> None:
-    report = cache_attack.attack(shared, runs=100, processes=8, progress=True)
-    assert held_up(report), report
-    assert report.kills > 100
-    assert report.resumed_bytes > 10_000_000
-
-
 # ---- a process that another one wrongly takes for dead, as in a container of the same host name ----------------
 
 

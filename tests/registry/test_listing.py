@@ -1,13 +1,12 @@
 """What the list and the info say of models and weights."""
 
-import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.command import ask_warm as ask
+from support.command import told
 
 import zoo
 from zoo import registry
@@ -15,12 +14,6 @@ from zoo.loading import safetensors_file
 from zoo.manifest import Weights
 
 ROOT = Path(__file__).parents[2]
-
-
-def told(*words: str) -> Any:
-    answer = ask(*words, "--json")
-    assert answer.exit_code == 0, answer.output
-    return json.loads(answer.stdout)
 
 
 def embedded() -> list[Weights]:
