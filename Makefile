@@ -51,6 +51,7 @@ generate: $(VENV)/test-ready
 	$(BIN)/python docs/course/notebooks.py
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/tables.py
+	$(BIN)/python tests/support/map.py
 
 # The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it.
 docs: $(VENV)/test-ready

@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``first(n)`` marks what comes after the first n cases of a test as slow."""
+    """Marks what comes after the first n cases of a test with ``first(n)`` as slow."""
     cases = Counter[str]()
     for item in items:
         if marker := item.get_closest_marker("first"):
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With ``--fail-on-skip``, data or a library that is not there is a failure; ``may_skip`` exempts a test."""
+    """Fails, with ``--fail-on-skip``, where data or a library is not there; ``may_skip`` exempts a test."""
     report = yield
     if report.skipped and item.config.getoption("--fail-on-skip") and item.get_closest_marker("may_skip") is None:
         report.outcome = "failed"

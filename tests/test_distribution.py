@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 import pytest
 
-from zoo import registry
-
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "zoo_hello"
 OWN = ("zoo_vision", "_zoo_vision", "__editable__", "zoo_hello", "_zoo_hello")
@@ -124,17 +122,6 @@ def test_the_wheel_declares_its_licence_and_what_it_needs(installed: Environment
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
 
 
-def test_every_family_has_a_folder_an_entry_point_and_a_manifest() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    declared = project["project"]["entry-points"]["zoo.plugins"]
-    folders = {path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file()}
-    assert folders == {f"zoo_{name}" for name in declared}
-    assert declared == {name: f"zoo_{name}:plugin" for name in declared}
-    rows = [row for row in registry.current().plugins if row.is_builtin]
-    with_weights = {row.name for row in rows if row.bare and row.bare.weights}
-    assert {file.stem for file in (ROOT / "weights_manifest").glob("*.toml")} == with_weights
-
-
 def test_both_distributions_are_listed(installed: Environment) -> None:
     listed = installed.run("zoo", "list").split()
     assert {"hello_net", "resnet152", "vgg16"} <= set(listed)
@@ -143,16 +130,6 @@ def test_both_distributions_are_listed(installed: Environment) -> None:
     families = project["project"]["entry-points"]["zoo.plugins"]
     assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys([*families, "hello"], "ok")
     assert rows["hello"]["distribution"] == "zoo-hello"
-
-
-@pytest.mark.slow
-def test_a_built_in_and_a_third_partys_network_are_created(installed: Environment) -> None:
-    code = (
-        "import torch, zoo;"
-        "print(zoo.create('resnet20')(torch.zeros(2, 3, 32, 32)).shape[1],"
-        " zoo.create('hello/hello_net.digits')(torch.zeros(2, 1, 8, 8)).shape[1])"
-    )
-    assert installed.run("python", "-W", "error", "-c", code).split() == ["10", "10"]
 
 
 @pytest.mark.slow

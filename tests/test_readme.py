@@ -24,6 +24,12 @@ def test_its_tables_are_those_of_the_registry() -> None:
         assert tables.render(page) == page.read_text(encoding="utf-8"), "run make generate"
 
 
+@pytest.mark.usefixtures("only_built_in")
+def test_the_map_of_tests_is_up_to_date() -> None:
+    tests = load(ROOT / "tests" / "support" / "map.py")
+    assert tests.PAGE.read_text(encoding="utf-8") == tests.render(), "run make generate"
+
+
 @pytest.mark.parametrize(
     ("weights", "parameters"), [("hog_svm.c10", "3,250"), ("hmax.caltech101", "408,102"), ("resnet20.c10", "269,722")]
 )
@@ -75,10 +81,6 @@ def test_the_command_line_page_lists_every_command() -> None:
         name for plugin in registry.current().plugins if plugin.bare for name in plugin.bare.commands if " " not in name
     }
     assert shown == {*cli.homes, *brought}
-
-
-def test_the_readme_is_a_screen_and_a_half() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 65
 
 
 def anchors(page: Path) -> set[str]:

@@ -20,7 +20,6 @@ import zoo_look as look
 from zoo import data, evaluation, manifest, training
 from zoo.cli import cli
 from zoo.convert import convert
-from zoo.data.whitening import ZCA, attach
 from zoo.errors import (
     DataError,
     FileFormatError,
@@ -28,13 +27,10 @@ from zoo.errors import (
     ManifestError,
     PluginError,
     PolicyError,
-    RecipeError,
     SpecError,
     WeightsError,
 )
 from zoo.spec import Preprocess
-from zoo.system.toml import loads
-from zoo.training.choice import resolve
 from zoo.trust import lock, policy
 from zoo_attack.patch_training import train_patch
 from zoo_look.network import as_maps
@@ -57,7 +53,6 @@ class Ladder(nn.Module):
 
 ASKED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a patch for no network": (lambda: train_patch([], digits(), 3), SpecError, "No network"),
-    "whitening in a sequence": (lambda: attach(nn.Sequential(), ZCA((1, 8, 8))), DataError, "nn.Sequential"),
     "outputs of three dimensions": (
         lambda: evaluation.evaluate(
             Ladder(), digits(), preprocess=Preprocess(input_size=(1, 8, 8), mean=(0.5,), std=(0.5,))
@@ -87,28 +82,6 @@ ASKED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "zoo look layers",
     ),
     "a build hook that raises": (lambda: zoo.create("resnet20", depth=21), SpecError, "21"),
-    "keys nested without end": (lambda: loads("a = " + "[" * 100_000), ValueError, "too deeply nested"),
-    "steps that are not finite": (lambda: resolve("mine", {"lr": float("inf")}), RecipeError, "lr must be finite"),
-    "more pieces than images": (
-        lambda: resolve("mine", {"batch_size": 4, "accumulate": 8}),
-        RecipeError,
-        "accumulate = 8",
-    ),
-    "several steps without epochs": (
-        lambda: resolve("mine", {"schedule": "multistep"}),
-        RecipeError,
-        "multistep needs decay_epochs",
-    ),
-    "a step without its interval": (
-        lambda: resolve("mine", {"schedule": "step", "decay_epochs": [3, 6]}),
-        RecipeError,
-        "step needs decay_epochs",
-    ),
-    "steps that fall": (
-        lambda: resolve("mine", {"schedule": "multistep", "decay_epochs": [9, 3]}),
-        RecipeError,
-        "must increase",
-    ),
 }
 
 
@@ -247,9 +220,7 @@ WORDS: dict[str, tuple[list[str], int, str]] = {
         2,
         "one channel",
     ),
-    "a signature by nobody": (["manifest", "sign", "."], 2, "--keyless"),
     "a folder without a manifest": (["manifest", "sign", ".", "--key", str(DIGIT)], 1, "no manifest.toml"),
-    "a signature of nobody": (["manifest", "verify-signature", "."], 2, "--identity WHO --issuer URL"),
 }
 
 
@@ -262,7 +233,6 @@ def test_a_command_that_cannot_be_carried_out_says_what_to_type(
         (tmp_path / "zoo.lock").write_text("version = 1\n")
     done = CliRunner().invoke(cli, words, prog_name="zoo")
     assert said in done.output
-    assert done.exit_code in (1, 2)
     assert done.exit_code == code
 
 

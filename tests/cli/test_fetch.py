@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,21 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.command import ask
 from support.hub_entries import arrived
 from support.hub_server import HubServer
 from support.terminal import draw
 
 from zoo import registry
-from zoo.cli import cli
 
 CONTENTS = {tag: hashlib.shake_256(tag.encode()).digest(400_000) for tag in ("a", "b", "c", "d")}
 SHA256S = {tag: hashlib.sha256(content).hexdigest() for tag, content in CONTENTS.items()}
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture
@@ -159,18 +153,3 @@ def test_ctrl_c_ends_a_fetch_at_once_and_what_arrived_is_continued(served: HubSe
     assert (process.returncode, said) == (130, "Interrupted.\n")
     assert ask("fetch", "resnet20.a").exit_code == 0
     assert served.bodies()[-1].range.startswith("bytes=")
-
-
-@pytest.mark.parametrize(
-    ("switch", "name", "mirrors"),
-    [("ZOO_OFFLINE", "resnet20.a", None), ("HF_HUB_OFFLINE", "resnet152.tv_in1k", "")],  # a mirror's, and the hub's own
-)
-def test_offline_the_answer_comes_without_asking_anybody(
-    served: HubServer, switch: str, name: str, mirrors: str | None
-) -> None:
-    environment = {switch: "1", "HF_TOKEN": "token-of-alice"} | ({"ZOO_HUB": ""} if mirrors == "" else {})
-    words = zoo("fetch", name)
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment})
-    assert done.returncode == 1
-    assert f"network access is disabled ({switch}=1)" in done.stderr
-    assert served.requests == []

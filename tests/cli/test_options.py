@@ -1,7 +1,6 @@
 """Options of the command line: each has the effect that its help states, and each is in some test."""
 
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from support import samples
+from support.command import told as ask
 
 import zoo
 from zoo.cli import cli
@@ -24,13 +24,6 @@ DIGIT = str(TESTS.parent / "examples" / "digit.png")
 NETWORK = "resnet20.digits"
 MAXIMIZE = ("look", "maximize", NETWORK, "--channel", "3", "--steps", "4")
 CURVE = ("attack", "curve", NETWORK, "--data", "digits", "--attack", "pgd", "--limit", "40", "--epsilons", "0.1")
-
-
-def ask(*words: object) -> Any:
-    """Returns the JSON answer of ``zoo WORDS --json``."""
-    done = CliRunner().invoke(cli, [*map(str, words), "--json"], prog_name="zoo")
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
 
 
 def result_of(folder: Path, *words: object) -> dict[str, Any]:
@@ -136,18 +129,6 @@ def test_version_is_that_of_the_distribution() -> None:
     done = CliRunner().invoke(cli, ["--version"], prog_name="zoo")
     assert done.exit_code == 0
     assert zoo.__version__ in done.stdout
-
-
-def test_pretrained_lists_weights() -> None:
-    listed = [row["name"] for row in ask("list", "resnet20*", "--pretrained")]
-    assert NETWORK in listed
-    assert all("." in name for name in listed)
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_top_is_the_number_of_classes_shown(count: int) -> None:
-    (found,) = ask("predict", NETWORK, DIGIT, "--top", count)["predictions"]
-    assert len(found["classes"]) == count
 
 
 def test_convert_refuses_a_checkpoint_of_another_sha256(tmp_path: Path) -> None:

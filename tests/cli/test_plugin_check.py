@@ -87,12 +87,6 @@ def test_without_a_name_it_is_the_plugin_of_this_folder(
     assert "has not exactly one entry point" in ask().output
 
 
-def test_a_misspelt_name_is_a_usage_error_with_the_nearest() -> None:
-    done = ask("resnt")
-    assert done.exit_code == 2
-    assert "Did you mean resnet?" in done.output
-
-
 # ---- wheels ------------------------------------------------------------------------------------------------
 
 
@@ -159,11 +153,7 @@ def test_a_model_without_weights_in_the_wheel_predicts_with_random_ones(
 ) -> None:
     specimen.install(tmp_path, monkeypatch)
     found = [(one.check, one.of, one.status) for one in wheel.outcomes("specimen")]
-    assert found == [
-        ("listed", "specimen", "passed"),
-        ("loaded", "net", "passed"),
-        ("predicted", "net", "passed"),
-    ]
+    assert found == [("listed", "specimen", "passed"), ("loaded", "net", "passed"), ("predicted", "net", "passed")]
 
 
 @pytest.mark.slow

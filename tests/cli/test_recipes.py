@@ -180,15 +180,6 @@ def test_a_terminal_gets_lines_that_fit(columns: int) -> None:
     assert "100.00%" in text
 
 
-def test_listing_imports_no_torch() -> None:
-    process = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "zoo", "recipes"], capture_output=True, text=True, check=True
-    )
-    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "import time:" in line}
-    assert "zoo.training.choice" in imported
-    assert not {"torch", "numpy", "rich", "timm", "PIL"} & imported
-
-
 def test_a_family_whose_recipes_cannot_be_read_hides_no_others(tmp_path: Path) -> None:
     files = {"odd.py": distributions.plugin("odd", "odd_net", recipes="'odd_files:recipes.toml'")}
     files |= {"odd_files/__init__.py": "", "odd_files/recipes.toml": "[mine]\nepoch = 3\n"}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from support import pictures as pictures_of
 from support.command import ask
 
 from zoo.loading import safetensors_file
@@ -22,16 +23,8 @@ TRAIN = ["train", "resnet20", "--recipe", "default", "--set", "batch_size=10", "
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image folder: three pictures 32 x 32 of each of ten classes, in a train and a test split."""
-    folder = tmp_path_factory.mktemp("data") / "pictures"
-    generator = torch.Generator().manual_seed(0)
-    for split in ("train", "test"):
-        for kind in CLASSES:
-            (folder / split / kind).mkdir(parents=True)
-            for number in range(3):
-                pixels = torch.randint(0, 256, (32, 32, 3), generator=generator, dtype=torch.uint8)
-                Image.fromarray(pixels.numpy()).save(folder / split / kind / f"{number}.png")
-    return folder
+    """An image folder: three pictures of each of ten classes, in a train and a test split."""
+    return pictures_of.write(tmp_path_factory.mktemp("data") / "pictures", CLASSES, {"train": 3, "test": 3})
 
 
 @pytest.fixture(scope="module")

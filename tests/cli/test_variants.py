@@ -4,10 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from support import distributions
+from support.command import ask_warm as ask
 
-from zoo.cli import cli
 from zoo.errors import SpecError
 from zoo.spec import Plugin
 
@@ -33,10 +32,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     distributions.forget(tmp_path)
     return tmp_path
-
-
-def ask(*words: str) -> Result:
-    return CliRunner().invoke(cli, [*words], prog_name="zoo")
 
 
 @pytest.mark.parametrize("words", [("--sweep", "lr"), ("--sweep=lr",), ("--points", "3", "--sweep", "lr")])

@@ -1,8 +1,5 @@
 """Augmentation: closed forms, and torchvision's affine where there is none."""
 
-import subprocess
-import sys
-
 import msgspec
 import pytest
 import torch
@@ -10,7 +7,7 @@ import torch.nn.functional as F
 
 from zoo.data import Affine, Augment, Augmentation
 from zoo.data.augment import add_colors, crop, cut_out, flip, pad, warp
-from zoo.errors import DataError, ZooError
+from zoo.errors import DataError
 
 EVERYTHING = Augmentation(
     pad_crop=4, flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), cutout=8, padding="reflect", pca_color=0.1
@@ -198,18 +195,6 @@ def test_each_sample_is_warped_by_its_own_draw():
     assert len({sample.numpy().tobytes() for sample in warped}) == 50
 
 
-def test_random_translation_stays_within_its_range():
-    batch = torch.zeros(500, 1, 21, 21, dtype=torch.uint8)
-    batch[:, :, 10, 10] = 255
-    moved = _augment(Augmentation(affine=Affine(translate=0.2)))(batch)[:, 0].float()
-    mass = moved.sum((1, 2))
-    rows = (moved.sum(2) * torch.arange(21)).sum(1) / mass - 10
-    columns = (moved.sum(1) * torch.arange(21)).sum(1) / mass - 10
-    for offset in (rows, columns):
-        assert 4.0 < offset.abs().max() < 4.3  # 0.2 * 21 = 4.2
-        assert abs(offset.mean()) < 0.4
-
-
 def test_random_translation_of_an_oblong_image_is_in_shares_of_each_side():
     batch = torch.zeros(500, 1, 11, 41, dtype=torch.uint8)
     batch[:, :, 5, 20] = 255
@@ -249,16 +234,6 @@ def test_settings_that_mean_nothing_are_refused(settings):
         msgspec.convert(settings, Augmentation)
 
 
-def test_settings_that_mean_nothing_are_refused_in_code_too():
-    with pytest.raises(ZooError, match="pad_crop"):
-        Augmentation(pad_crop=-1)
-
-
 def test_floats_are_no_pixels():
     with pytest.raises(DataError, match="expected uint8"):
         _augment(Augmentation())(torch.zeros(1, 3, 4, 4))
-
-
-def test_the_settings_import_no_torch():
-    code = "import sys, zoo.data.augmentation; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

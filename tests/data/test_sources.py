@@ -158,11 +158,6 @@ def test_idx_files_are_found_where_torchvision_puts_them_too(tmp_path, place, su
     assert images.pixels.shape == (3, 1, 4, 4)
 
 
-def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(UnknownNameError, match="cifar10"):
-        load("cifar01")
-
-
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
 def test_an_unknown_split_says_which_there_are(name):
     with pytest.raises(DataError, match=r"no split 'validation'(.|\n)*train and test"):
@@ -800,12 +795,6 @@ def test_a_missing_extra_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingExtraError, match="pip install"):
         load("digits")
-
-
-def test_every_public_name_is_there():
-    assert all(hasattr(zoo.data, name) for name in zoo.data.__all__)
-    with pytest.raises(AttributeError):
-        _ = zoo.data.nothing
 
 
 # What unfolds

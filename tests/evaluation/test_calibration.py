@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from scipy.optimize import minimize_scalar
 from support import outputs
+from support.command import ask_warm as answer
 from support.outputs import sample
 from torch.nn import functional as F
 
 import zoo
-from zoo.cli import cli
 from zoo.errors import DataError
 from zoo.evaluation.calibration import calibrate, calibration_error, fit_temperature, images_held_out
 from zoo.loading import safetensors_file
@@ -86,10 +85,6 @@ def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:
     each = F.cross_entropy(logits.double(), labels, reduction="none")
     expected = 2 * 1.96 * float(each.std()) / 1000**0.5
     assert nll.before_interval[1] - nll.before_interval[0] == pytest.approx(expected, rel=0.1)
-
-
-def answer(*words: object) -> Any:
-    return CliRunner().invoke(cli, [*map(str, words)], prog_name="zoo")
 
 
 def test_the_command_fits_on_some_images_of_a_file_and_reports_on_the_others(tmp_path: Path) -> None:

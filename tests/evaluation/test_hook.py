@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from scipy.stats import binomtest
 from support import distributions
+from support.command import ask_warm as ask
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.errors import DataError, PluginError, UnknownNameError
 from zoo.evaluation import claims
 from zoo.loading import safetensors_file
@@ -52,10 +51,6 @@ def report(model, data, *, preprocess, device=None):
     report = msgspec.structs.replace(report, correct=3, top1=100 * 3 / report.n)
     return msgspec.structs.replace(report, **CHANGES)
 '''
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, api: int, evaluate: str) -> Path:
@@ -217,10 +212,7 @@ def test_ranked_classes_have_a_top_5(own: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (
-            lambda labels: 360,
-            r"returned torch.int64 of shape \(\) for 360 images, expected logits \(images, classes\)",
-        ),
+        (lambda labels: 360, r"returned torch.int64 of shape \(\) for 360 images, expected logits \(images, classes\)"),
         (lambda labels: {"top1": 99.0}, "returned dict, expected logits"),
         (lambda labels: None, "returned NoneType, expected logits"),
         (lambda labels: torch.zeros(359, 10), r"returned torch.float32 of shape \(359, 10\) for 360 images"),

@@ -1,6 +1,5 @@
 """Files of outputs: every score again without the network, and the agreement of two networks."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
+from support.command import told
 from torch import nn
 
 import zoo
@@ -225,19 +225,14 @@ def test_a_data_loader_has_no_images_to_identify(tmp_path: Path) -> None:
 
 
 def test_the_commands_write_and_read_outputs(tmp_path: Path) -> None:
-    def ask(*words: object) -> Any:
-        done = CliRunner().invoke(cli, [*map(str, words), "--json"], prog_name="zoo")
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout)
-
     files = []
     for name in ("resnet20.digits", "resnet20.digits_robust"):
         files.append(tmp_path / f"{name}.safetensors")
-        report = ask("evaluate", name, "--data", "digits", "--outputs", files[-1])
+        report = told("evaluate", name, "--data", "digits", "--outputs", files[-1])
         weights = zoo.registry.current().find(name).weights
         assert evaluation.read_outputs(files[-1]).about.sha256 == weights.sha256
-    assert ask("results", "metrics", files[-1])["correct"] == report["correct"]
-    assert ask("results", "metrics", *files)["agreement"]["n"] == 360
+    assert told("results", "metrics", files[-1])["correct"] == report["correct"]
+    assert told("results", "metrics", *files)["agreement"]["n"] == 360
     shown = CliRunner().invoke(cli, ["results", "metrics", *map(str, files)]).stdout
     assert "McNemar's test   p = " in shown
     shown = CliRunner().invoke(cli, ["results", "metrics", str(files[0])]).stdout

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from support import distributions
 from support.children import is_running, wait_for
+from support.command import ask
 from support.foreign import NAME, calls_here, flip_a_byte, has_state, offer, save_state
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.errors import IntegrityError, LockError, UnpinnedError
 from zoo.hub import cache, converted
 from zoo.loading import safetensors_file
@@ -44,11 +43,6 @@ def state(tmp_path: Path) -> dict[str, torch.Tensor]:
     state = save_state(tmp_path / "net.pth")
     offer(tmp_path / "hub", tmp_path / "net.pth")
     return state
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def conversion() -> Path:
@@ -141,8 +135,13 @@ def test_what_decides_the_tensors_decides_the_name(fields: dict[str, Any]) -> No
     assert job(**fields).key != job().key == job().key
 
 
-def test_the_order_of_arguments_does_not_matter() -> None:
-    assert job(args={"a": 1, "b": 2}).key == job(args={"b": 2, "a": 1}).key
+def test_the_converters_version_decides_the_name_and_the_order_of_arguments_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = job(args={"a": 1, "b": 2}).key
+    assert job(args={"b": 2, "a": 1}).key == before
+    monkeypatch.setattr(converted, "VERSION", converted.VERSION + 1)
+    assert job(args={"a": 1, "b": 2}).key != before
 
 
 @pytest.mark.slow
@@ -183,22 +182,6 @@ def test_a_conversion_without_a_valid_record_is_made_again(
     converted.record_of(conversion()).write_bytes(content)
     assert has_state(zoo.create(NAME), state)
     assert len(conversions) == 2
-
-
-def test_a_source_whose_bytes_changed_is_not_converted(
-    state: dict[str, torch.Tensor], conversions: list[str], tmp_path: Path
-) -> None:
-    flip_a_byte(tmp_path / "hub" / "net.pth")
-    with pytest.raises(IntegrityError, match="expected"):
-        zoo.create(NAME)
-    assert conversions == []
-
-
-def test_a_source_that_changed_in_the_cache_is_fetched_again_before_it_is_converted(
-    state: dict[str, torch.Tensor], conversions: list[str]
-) -> None:
-    flip_a_byte(zoo.fetch(NAME))
-    assert has_state(zoo.create(NAME), state)
 
 
 # ---- several processes ---------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ ENDLESS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
 
 @contextmanager
 def serving(begin: bytes, piece: Callable[[int], bytes] | None = None) -> Iterator[str]:
-    """The address of a server that answers everything with ``begin`` and then, if there is one, piece after piece."""
+    """Yields the address of a server that answers everything with ``begin``, then with piece after piece if any."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:

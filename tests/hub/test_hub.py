@@ -54,16 +54,12 @@ def output_of(process: "subprocess.Popen[str]") -> str:
 # ---- every kind of source ----------------------------------------------------------------------
 
 
-def test_a_directory_is_a_hub(tmp_path: Path) -> None:
-    file = hub.fetch(entry(hub=directory(tmp_path / "hub")))
+@pytest.mark.parametrize("form", [str, Path.as_uri])
+def test_a_directory_is_a_hub_by_its_path_or_address(tmp_path: Path, form: Callable[[Path], str]) -> None:
+    file = hub.fetch(entry(hub=form(Path(directory(tmp_path / "a hub")))))
     assert file.read_bytes() == CONTENT
     assert file.is_relative_to(cache.root())
     assert parts() == []
-
-
-def test_a_file_address_is_a_hub(tmp_path: Path) -> None:
-    address = Path(directory(tmp_path / "a hub")).as_uri()
-    assert hub.fetch(entry(hub=address)).read_bytes() == CONTENT
 
 
 def test_a_plugins_package_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,11 +87,6 @@ def test_a_package_is_not_imported_for_the_files_within_it(
     assert "installed" not in sys.modules
 
 
-def test_a_web_server_is_a_hub(hub_server: HubServer) -> None:
-    hub_server.commit(REPO, {FILE: CONTENT})
-    assert hub.fetch(entry(hub=hub_server.mirror_url)).read_bytes() == CONTENT
-
-
 def test_a_hugging_face_hub_serves_the_pinned_commit_through_its_content_origin(hub_server: HubServer) -> None:
     commit = hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.commit(REPO, {FILE: b"what main holds by now"})
@@ -109,22 +100,6 @@ def test_a_hugging_face_hub_serves_small_files_itself(hub_server: HubServer) -> 
     hub_server.commit(REPO, {"nested folder/a.txt": content})
     weights = entry(file="nested folder/a.txt", sha256=hashlib.sha256(content).hexdigest(), size=5)
     assert hub.fetch(weights).read_bytes() == content
-
-
-@pytest.mark.slow
-def test_a_bucket_is_a_hub_and_is_read_on_from_a_part(s3_server: str) -> None:
-    import s3fs
-
-    s3fs.S3FileSystem(skip_instance_cache=True).mkdir("weights")
-    s3fs.S3FileSystem(skip_instance_cache=True).pipe(f"weights/hub/{REPO}/{FILE}", CONTENT)
-    with Part(SHA256) as part:
-        part.write(CONTENT[:600_000])
-    reports: list[tuple[int, int]] = []
-    file = hub.fetch(entry(hub="s3://weights/hub"), progress=lambda *report: reports.append(report))
-    assert file.read_bytes() == CONTENT
-    assert reports[0] == (600_000, len(CONTENT))
-    with pytest.raises(HubError, match="has no such file"):
-        hub.fetch(entry(hub="s3://weights/hub", file="other.safetensors", sha256="0" * 64))
 
 
 def test_a_bucket_without_s3fs_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,21 +174,6 @@ def test_the_real_client_agrees_with_the_server_that_these_tests_use(
 # ---- sources in order, none of them trusted ------------------------------------------------------
 
 
-def test_mirrors_come_first_in_their_order_and_then_the_entrys_own_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_server: HubServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    hub_server.commit(REPO, {FILE: CONTENT})
-    (tmp_path / "empty").mkdir()
-    bad = directory(tmp_path / "bad", flipped(CONTENT))
-    monkeypatch.setenv("ZOO_HUB", f"{tmp_path / 'empty'}, {bad},{hub_server.mirror_url},")
-    with caplog.at_level(logging.INFO, "zoo.hub"):
-        assert hub.fetch(entry(hub=directory(tmp_path / "own"))).read_bytes() == CONTENT
-    assert [request.path for request in hub_server.requests] == [f"/mirror/{REPO}/{FILE}"]
-    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
-    assert str(tmp_path / "empty") in caplog.messages[0]
-    assert FLIPPED_SHA256 in caplog.messages[1]
-
-
 def test_a_source_that_is_named_is_used_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = directory(tmp_path / "good")
     monkeypatch.setenv("ZOO_HUB", good)
@@ -272,12 +232,6 @@ def test_a_file_of_another_size_is_refused_unread(hub_server: HubServer, size: i
     assert cache.find(entry(size=size)) is None
 
 
-def test_a_hub_that_says_it_holds_another_file_is_refused_unread(hub_server: HubServer) -> None:
-    hub_server.commit(REPO, {FILE: flipped(CONTENT)})
-    with pytest.raises(IntegrityError, match=f"has sha256 {FLIPPED_SHA256}, expected {SHA256}"):
-        hub.fetch(entry())
-
-
 def test_a_stream_is_read_no_further_than_the_file_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless:
         name = "endless"
@@ -304,16 +258,6 @@ def test_a_pipe_in_a_directory_is_not_waited_for(tmp_path: Path) -> None:
 
 
 # ---- connections that fail -------------------------------------------------------------------------
-
-
-def test_a_cut_connection_goes_on_where_it_was_cut(hub_server: HubServer) -> None:
-    hub_server.commit(REPO, {FILE: CONTENT})
-    hub_server.inject("cut", SHA256, after=300_000)
-    hub_server.inject("cut", SHA256, after=300_000)
-    assert hub.fetch(entry()).read_bytes() == CONTENT
-    bodies = hub_server.bodies()
-    assert [request.range for request in bodies] == ["", "bytes=300000-", "bytes=600000-"]
-    assert sum(request.sent for request in bodies) == len(CONTENT)
 
 
 def test_a_digest_is_that_of_the_whole_file_however_it_arrived(hub_server: HubServer) -> None:
@@ -359,12 +303,6 @@ def test_a_connection_that_is_always_cut_is_given_up(hub_server: HubServer) -> N
     assert len(hub_server.bodies()) == 3
 
 
-def test_a_server_error_is_asked_again(hub_server: HubServer) -> None:
-    hub_server.commit(REPO, {FILE: CONTENT})
-    hub_server.inject("500", "resolve")
-    assert hub.fetch(entry()).read_bytes() == CONTENT
-
-
 def test_mirrors_that_err_lie_and_hang_give_way_to_a_good_one_and_the_log_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -398,29 +336,6 @@ def test_mirrors_that_err_lie_and_hang_give_way_to_a_good_one_and_the_log_says_w
         f"tiny.c10: {hanging.mirror_url}: sent nothing for 0.2 s",
         f"tiny.c10: {silent.mirror_url}: did not respond within 0.2 s",
     ]
-
-
-def test_a_server_that_asks_for_rest_gets_it_unless_that_is_too_long(
-    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub_server.commit(REPO, {FILE: CONTENT})
-    hub_server.inject("429", "resolve", seconds=1)
-    start = time.monotonic()
-    assert hub.fetch(entry()).read_bytes() == CONTENT
-    assert time.monotonic() - start >= 1
-    monkeypatch.setenv("ZOO_TIMEOUT", "5")
-    hub_server.inject("429", "resolve", seconds=3600)
-    with pytest.raises(HubError, match=r"returned 429 .* asks to wait 3,600 s, longer than the timeout of 5 s"):
-        hub.fetch(entry(file="other.safetensors", sha256="0" * 64))
-
-
-def test_a_source_that_drips_is_given_up(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOO_TIMEOUT", "0.3")
-    monkeypatch.setattr(download, "_SLOWEST", 10_000_000)
-    hub_server.commit(REPO, {FILE: CONTENT})
-    hub_server.inject("slow", SHA256, seconds=0.1)
-    with pytest.raises(HubError, match="too slow"):
-        hub.fetch(entry())
 
 
 def test_a_hub_that_is_down_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, hub_server: HubServer) -> None:
@@ -515,14 +430,6 @@ def test_a_token_does_not_go_to_a_mirror(hub_server: HubServer, monkeypatch: pyt
     assert [request.authorization for request in hub_server.requests] == [""]
 
 
-def test_an_expired_token_does_not_close_public_repositories(
-    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub_server.commit(REPO, {FILE: CONTENT})
-    monkeypatch.setenv("HF_TOKEN", "expired")
-    assert hub.fetch(entry()).read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
@@ -544,10 +451,10 @@ def test_a_private_repository_without_the_right_token_says_so_and_shows_no_token
 def test_a_password_in_an_address_goes_to_its_server_and_is_never_shown(
     hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = hub_server.mirror_url.replace("://", "://user:secret@")
+    address = hub_server.mirror_url.replace("://", "://user:secret%40%2f@")  # as RFC 3986 has it
     with pytest.raises(HubError, match="returned 404") as caught:
         hub.fetch(entry(hub=address))
-    assert hub_server.requests[0].authorization == "Basic dXNlcjpzZWNyZXQ="
+    assert hub_server.requests[0].authorization == "Basic " + base64.b64encode(b"user:secret@/").decode()
     assert "secret" not in str(caught.value)
 
 
@@ -717,15 +624,6 @@ def test_what_an_unpinned_entry_was_is_said_and_the_file_kept_by_its_hash(hub_se
     assert received == (cache.file_of(entry(), SHA256), SHA256, len(CONTENT), hub_server.url, commit)
     assert cache.find(unpinned()) is None
     assert hub.fetch(entry()) == received.path
-
-
-@pytest.mark.slow
-def test_two_revisions_of_an_unpinned_entry_are_two_files(hub_server: HubServer) -> None:
-    old = hub_server.commit(REPO, {FILE: b"old"})
-    new = hub_server.commit(REPO, {FILE: b"new"})
-    received = [hub.fetch_unpinned(unpinned(revision=revision)) for revision in (old, new)]
-    assert [one.path.read_bytes() for one in received] == [b"old", b"new"]
-    assert [one.revision for one in received] == [old, new]
 
 
 def test_a_flipped_byte_of_an_unpinned_entry_is_found_by_what_the_hub_says_of_it(hub_server: HubServer) -> None:

@@ -141,11 +141,6 @@ def test_a_name_that_was_pinned_on_first_use_needs_no_request_either(hub_server:
 # ---- addresses -------------------------------------------------------------------------------------------------
 
 
-def test_a_download_needs_no_head_request_and_one_redirect(hub_server: HubServer, commit: str) -> None:
-    hub.fetch(entry(revision=commit))
-    assert [(asked.origin, asked.method) for asked in hub_server.requests] == [("hub", "GET"), ("content", "GET")]
-
-
 def test_a_signed_address_that_expired_is_asked_for_again_and_the_file_continued(
     hub_server: HubServer, commit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,9 +193,3 @@ def test_what_a_renamed_repository_serves_must_still_be_the_pinned_file(hub_serv
     with pytest.raises(IntegrityError, match="nothing was read"):
         hub.fetch(entry(repo="alice/old"))
     assert cache.find(entry()) is None
-
-
-def test_a_rate_limit_reaches_the_user_of_create_with_its_time(hub_server: HubServer) -> None:
-    hub_server.inject("429", "", times=100, headers={"RateLimit": '"api";r=0;t=3600'})
-    with pytest.raises(HubError, match="try again after 20"):
-        zoo.fetch("resnet18.a1_in1k")

@@ -10,22 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.command import ask
 from support.distributions import install, run
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.hub import cache, maintenance
 from zoo.hub.parts import Part
 from zoo.loading import safetensors_file
 
 DAY = 86400
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture

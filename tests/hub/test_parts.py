@@ -132,8 +132,13 @@ def test_of_two_fetches_at_once_without_a_lock_each_writes_a_file_of_its_own() -
 @needs_posix
 @pytest.mark.parametrize(
     ("process", "continued"),
-    [(f"{parts.machine()}-4194305", True), (f"{parts.machine()}-1", False), ("00000000-9", False)],
-    ids=["ended", "running", "another machine's"],
+    [
+        (f"{parts.machine()}-4194305", True),
+        (f"{parts.machine()}-1", False),
+        ("00000000-9", False),
+        (f"{parts.machine()}-{'9' * 100}", False),
+    ],
+    ids=["ended", "running", "another machine's", "of no process"],
 )
 def test_a_part_is_continued_once_its_process_has_ended(process: str, continued: bool) -> None:
     left = cache.root() / "parts" / f"key.{process}-00.part"  # no process has a number above 4194304
@@ -141,14 +146,6 @@ def test_a_part_is_continued_once_its_process_has_ended(process: str, continued:
     left.write_bytes(b"begun")
     with Part("key") as part:
         assert part.length == (5 if continued else 0)
-
-
-def test_a_name_that_no_process_can_have_is_not_asked_about() -> None:
-    left = cache.root() / "parts" / f"key.{parts.machine()}-{'9' * 100}-00.part"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"begun")
-    with Part("key") as part:
-        assert part.length == 0
 
 
 def test_a_cache_that_is_emptied_during_a_fetch_ends_it_without_another_error(tmp_path: Path) -> None:

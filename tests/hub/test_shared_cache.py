@@ -2,17 +2,14 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support import cache_attack
-from support.hub_entries import CONTENT, FILE, REPO, SHA256, arrived, directory, entry, flipped, start_fetch
+from support.hub_entries import CONTENT, FILE, REPO, SHA256, directory, entry, flipped
 from support.hub_server import HubServer
 
 from zoo import hub
@@ -73,29 +70,6 @@ def test_processes_without_locks_that_are_killed_never_get_a_wrong_byte(shared: 
     report = cache_attack.attack(shared, runs=4, processes=4)
     assert held_up(report), report
     assert report.fetched >= 4
-
-
-@needs_posix
-@pytest.mark.slow
-def test_eight_processes_in_a_hundred_runs_never_get_a_wrong_byte(shared: Path) -> None:
-    report = cache_attack.attack(shared, runs=100, processes=8, progress=True)
-    assert held_up(report), report
-    assert report.kills > 100
-    assert report.resumed_bytes > 10_000_000
-
-
-@needs_posix
-def test_the_next_process_continues_what_a_killed_one_left(hub_server: HubServer) -> None:
-    commit = hub_server.commit(REPO, {FILE: CONTENT})
-    hub_server.inject("hang", SHA256, after=600_000, seconds=20)
-    with start_fetch(entry(revision=commit)) as process:
-        while arrived(SHA256) < 600_000:
-            assert process.poll() is None
-            time.sleep(0.005)
-        process.kill()
-    assert hub.fetch(entry(revision=commit)).read_bytes() == CONTENT
-    assert hub_server.bodies()[-1].range == "bytes=600000-"
-    assert [*(cache.root() / "parts").iterdir()] == []
 
 
 # ---- a process that another one wrongly takes for dead, as in a container of the same host name ----------------
@@ -310,27 +284,3 @@ def test_a_damaged_file_that_only_another_user_may_move_says_so(shared: Path) ->
     ):
         hub.fetch(weights)
     assert "Ask the owner of the cache to run zoo cache verify" in caught.value.hint
-
-
-@pytest.mark.may_skip
-@needs_root
-def test_a_cache_on_a_read_only_mount_serves_what_it_has(shared: Path) -> None:
-    weights = entry(hub=directory(shared / "hub"))
-    file = hub.fetch(weights)
-    cache.stamp_of(file).unlink()
-    if subprocess.run(["mount", "--bind", str(cache.root()), str(cache.root())], capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(cache.root())], check=True)
-        assert hub.fetch(weights) == file
-        with pytest.raises(HubError, match=r"cannot be written: Read-only file system") as caught:
-            hub.fetch(entry(hub=str(shared / "hub"), sha256="0" * 64))
-        assert "ZOO_CACHE" in caught.value.hint
-    finally:
-        subprocess.run(["umount", str(cache.root())], check=True)
-
-
-def test_the_attack_runs_as_a_program() -> None:
-    command = [sys.executable, cache_attack.__file__, "--runs", "0"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert answer.stdout.startswith("0 runs: 0 processes, 0 killed")

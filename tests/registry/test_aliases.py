@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from support import distributions
+from support.command import ask_warm as ask
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.errors import AmbiguousNameError, SpecError
 from zoo.loading import safetensors_file
 from zoo.spec import Model, Plugin
@@ -31,10 +30,6 @@ file = "pet.safetensors"
 sha256 = "{sha256}"
 license = {{weights = "MIT", code = "MIT", data = "MIT"}}
 """
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture

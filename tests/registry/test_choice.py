@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.distributions import install, plugin, run
+from support.distributions import install, plugin
 
 import zoo
 from zoo import registry
@@ -36,14 +36,6 @@ def test_a_plugin_that_is_disabled_is_neither_imported_nor_used_until_it_is_enab
     assert ask("enable", "pet").stderr == "pet is enabled.\n"
     assert state("pet") == ("ok", "")
     assert zoo.list_models("pet*") == ["pet_net"]
-
-
-def test_the_choice_holds_in_other_processes(site: Path) -> None:
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": "import os; os._exit(1)"})
-    assert run("plugins", "disable", "pet", site=site).returncode == 0
-    listed = run("plugins", "--json", site=site)
-    assert listed.returncode == 0, "a plugin that is disabled is no failure"
-    assert next(row["status"] for row in json.loads(listed.stdout) if row["name"] == "pet") == "disabled"
 
 
 def test_a_distribution_that_cannot_be_read_can_be_disabled(site: Path) -> None:

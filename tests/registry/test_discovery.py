@@ -23,14 +23,6 @@ def info_of(site: Path, distribution: str) -> Path:
     return site / f"{distribution}-1.0.dist-info"
 
 
-def test_a_strangers_distribution_does_not_pass_for_the_built_in_one(site: Path) -> None:
-    install(site, "zoo-stranger", {"resnet": "zoo_resnet:plugin"}, {})
-    found = {row.distribution: row for row in registry.current().plugins if row.name == "resnet"}
-    assert found["zoo-vision"].is_builtin
-    assert not found["zoo-stranger"].is_builtin
-    assert (found["zoo-vision"].status, found["zoo-stranger"].status) == ("ok", "set aside")
-
-
 def test_damage_that_is_not_about_plugins_is_nobodys_business(site: Path) -> None:
     before = len(rows())
     install(site, "other", {}, {})
@@ -124,15 +116,6 @@ def test_a_misspelt_field_is_answered_with_the_nearest_and_the_line(text: str, s
 def test_a_row_of_another_kind_is_named_with_what_was_expected(site: Path) -> None:
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": f"{HEAD}plugin = Plugin('pet', 1, ('net',))"})
     assert "Plugin 'pet': models = ('net',): Expected `Model`, got `str`" in rows()["pet"].reason
-
-
-def test_a_cache_that_takes_nothing_keeps_no_plugin_from_being_used(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file" / "cache"))
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
-    assert rows()["pet"].status == "ok"
 
 
 def test_the_command_fails_for_a_broken_plugin_and_shows_one_by_name(site: Path) -> None:

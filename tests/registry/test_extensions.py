@@ -11,19 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
-from support import distributions, extended
+from support import extended
+from support.command import ask_warm as ask
 
 import zoo
-from zoo.cli import cli
 from zoo.errors import AmbiguousNameError, DataError, ExportError, PluginError, SpecError, UnknownNameError
 from zoo.spec import AttackMethod, ExportPass, Plugin, Reader
 from zoo.testing import CheckError, checks_of
 from zoo_export import network as exported
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def run(*words: object) -> str:
@@ -223,13 +218,6 @@ def test_they_are_listed_without_torch(site: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['darken', 'pgd'] False"
-
-
-@pytest.mark.slow
-def test_the_program_knows_them(site: Path, tmp_path: Path) -> None:
-    done = distributions.run("look", "norms", "resnet20.digits", "-o", str(tmp_path / "norms.json"), site=site)
-    assert (done.returncode, "Norms of order 2" in done.stdout) == (0, True), done.stderr
-    assert json.loads((tmp_path / "norms.json").read_text())["layers"] > 20
 
 
 def test_the_conformance_kit_calls_no_hook_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

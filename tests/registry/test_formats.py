@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from support import distributions
 from support.foreign import offer, save_state
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.errors import AmbiguousNameError, FileFormatError, SpecError
 from zoo.registry import extensions
 from zoo.spec import Plugin
@@ -69,14 +67,6 @@ def test_weights_in_a_format_of_a_third_party_are_loaded_by_file_and_by_name(
     network = zoo.create("resnet20.sheet")
     assert has(network, state)
     assert network.zoo_info.classes == "cifar10"
-
-
-def test_such_weights_can_be_converted_to_a_file(sheet: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
-    file, state = sheet
-    words = ["convert", str(file), "resnet20.sheet", "-o", str(tmp_path / "out.safetensors")]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
-    assert has(zoo.create("resnet20", weights=tmp_path / "out.safetensors"), state)
 
 
 def test_what_the_function_raises_names_it(sheet: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:

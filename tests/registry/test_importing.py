@@ -40,7 +40,7 @@ def tries(site: Path, name: str = "pet") -> int:
 
 @contextlib.contextmanager
 def listing(site: Path) -> Iterator[subprocess.Popen[str]]:
-    """``zoo list`` in a process of its own, once the plugin ``pet`` has made its file ``begun``."""
+    """Yields ``zoo list`` in a process of its own, once the plugin ``pet`` has made its file ``begun``."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "zoo", "list", "resnet20"]
     pipe = subprocess.PIPE

@@ -127,16 +127,6 @@ def test_a_module_that_was_loaded_before_is_not_recorded(site: Path) -> None:
     assert list(row(site).models) == ["other_net"]
 
 
-@pytest.mark.slow
-def test_environments_that_see_different_plugins_share_an_index(site: Path, tmp_path: Path) -> None:
-    put(site)
-    install(tmp_path / "other", "zoo-ape", {"ape": "ape:plugin"}, {"ape.py": plugin("ape", "ape_net")})
-    for _ in range(2):
-        assert "ape_net" in run("list", "*_net", site=tmp_path / "other").stdout
-        assert "pet_net" in run("list", "*_net", site=site).stdout
-    assert tries(site) == 1
-
-
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "folder", "link", "writable by others"])
 def test_an_index_that_cannot_be_trusted_is_made_anew(damage: str, site: Path, tmp_path: Path) -> None:
     put(site)

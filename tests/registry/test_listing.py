@@ -1,31 +1,19 @@
 """What the list and the info say of models and weights."""
 
-import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from support.command import ask_warm as ask
+from support.command import told
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights
 
 ROOT = Path(__file__).parents[2]
-
-
-def ask(*words: str) -> Result:
-    return CliRunner().invoke(cli, words, prog_name="zoo")
-
-
-def told(*words: str) -> Any:
-    answer = ask(*words, "--json")
-    assert answer.exit_code == 0, answer.output
-    return json.loads(answer.stdout)
 
 
 def embedded() -> list[Weights]:

@@ -10,16 +10,14 @@ from support.distributions import plugin as text_of
 
 import zoo
 from zoo import registry
-from zoo.errors import AmbiguousNameError, PluginError, UnknownNameError
+from zoo.errors import PluginError, UnknownNameError
 from zoo.spec import API
 
 NETWORK: dict[str, object] = {}
 exec(specimen.MODEL, NETWORK)
 
 MINE = zoo.Plugin(
-    "mine",
-    api=1,
-    models=(zoo.Model("my_net", build="__main__:build", num_classes=5, head=("fc",), stem=("conv",)),),
+    "mine", api=1, models=(zoo.Model("my_net", build="__main__:build", num_classes=5, head=("fc",), stem=("conv",)),)
 )
 
 
@@ -76,19 +74,6 @@ def test_a_name_that_is_taken_is_refused(site: Path) -> None:
         pytest.raises(PluginError, match=r"from this process\.\nzoo\.registry\.unregister\('mine'\) removes it"),
     ):
         zoo.register(MINE)
-
-
-def test_a_built_in_model_keeps_its_short_name_and_third_parties_share_theirs(site: Path) -> None:
-    with zoo.register(plugin_of("mine", "resnet20")):
-        assert registry.current().find("resnet20").row.name == "resnet"
-        assert registry.current().find("mine/resnet20").row.name == "mine"
-        assert "mine/resnet20" in zoo.list_models("*resnet20")
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text_of("pet", "shared")})
-    with (
-        zoo.register(plugin_of("mine", "shared")),
-        pytest.raises(AmbiguousNameError, match="mine/shared or pet/shared"),
-    ):
-        registry.current().find("shared")
 
 
 def test_only_a_plugin_of_a_known_contract_is_registered() -> None:

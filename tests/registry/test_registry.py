@@ -37,22 +37,6 @@ def names(found: Registry) -> list[str]:
     return [entry.name for entry in found.models()]
 
 
-def test_the_built_in_families_come_through_entry_points_like_all_others() -> None:
-    found = rows()
-    assert {found["resnet"].status, found["vgg"].status} == {"ok"}
-    assert found["resnet"].is_builtin
-    assert found["resnet"].distribution == "zoo-vision"
-    assert "resnet20" in names(registry.current())
-
-
-def test_a_third_party_is_listed_beside_the_built_in_ones(site: Path) -> None:
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
-    row = rows()["pet"]
-    assert (row.status, row.distribution, row.version, row.is_builtin) == ("ok", "zoo-pet", "1.0", False)
-    assert {"pet_net", "resnet20"} <= set(names(registry.current()))
-    assert registry.current().find("pet_net") == registry.current().find("pet/pet_net")
-
-
 @pytest.mark.first(5)
 @pytest.mark.parametrize(
     ("text", "status", "reason"),
@@ -63,11 +47,7 @@ def test_a_third_party_is_listed_beside_the_built_in_ones(site: Path) -> None:
         ("other = 1", "broken", "importing bad:plugin raised AttributeError"),
         ("plugin = {'name': 'bad'}", "broken", "bad:plugin is a dict, not a zoo.spec.Plugin"),
         (plugin("other", "net"), "broken", "its entry point is named 'bad', the plugin 'other'"),
-        (
-            plugin("bad", "net", api="99"),
-            "set aside",
-            f"needs plugin contract 99, this Zoo has {API}: pip install -U",
-        ),
+        (plugin("bad", "net", api="99"), "set aside", f"needs plugin contract 99, this Zoo has {API}: pip install -U"),
         (f"{HEAD}plugin = Plugin('bad', 1, (Model('Net', build='a:b'),))", "broken", "a name has lower case letters"),
         (f"{HEAD}plugin = Plugin('bad', 1, 5)", "broken", "SpecError: Plugin 'bad': models = 5"),
         ("raise BaseException('stop')", "broken", "raised BaseException: stop"),

@@ -11,23 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from support import distributions
+from support.command import ask
 from support.signed import write_policy
 from torch import Tensor, nn
 
 import zoo
 from zoo import registry, scaffold
-from zoo.cli import cli
 from zoo.errors import AmbiguousNameError, PluginError, PolicyError, UnknownNameError, WeightsError
 from zoo.testing import CheckError, checks_of
 from zoo.trust import signing
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [*map(str, words)], prog_name="zoo")
 
 
 def state_of(seed: int, model: str = "resnet20", **args: Any) -> dict[str, Tensor]:

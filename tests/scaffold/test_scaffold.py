@@ -98,8 +98,7 @@ def test_the_example_is_what_the_command_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"),
-    [("my-net", "my_net"), ("My Net", "my_net"), ("2pets", "my_net"), ("../pet", "pet")],
+    ("name", "hint"), [("my-net", "my_net"), ("My Net", "my_net"), ("2pets", "my_net"), ("../pet", "pet")]
 )
 def test_a_name_that_no_plugin_can_have_is_an_error_with_one_that_it_can(name: str, hint: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:

@@ -17,10 +17,8 @@ from zoo.spec import (
     DatasetSpec,
     KeyMap,
     Model,
-    Paper,
     Plugin,
     Preprocess,
-    Requirement,
     unscaled,
 )
 
@@ -120,12 +118,6 @@ def test_a_key_map_with_a_bad_expression_is_refused() -> None:
         KeyMap("other", rename=(("layer(", "layer"),))
 
 
-def test_rows_are_frozen() -> None:
-    model = Model("net", build=BUILD)
-    with pytest.raises(AttributeError):
-        model.name = "other"  # type: ignore[misc]
-
-
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -137,18 +129,6 @@ def test_rows_are_frozen() -> None:
 def test_whatever_is_written_the_answer_is_a_row_or_a_spec_error(fields: dict[str, Any]) -> None:
     with contextlib.suppress(SpecError):
         Model(**{"name": "net", "build": BUILD, **fields})
-
-
-def test_a_whole_row_is_accepted() -> None:
-    Model(
-        "net",
-        build=BUILD,
-        args={"depth": 20},
-        paper=Paper("A title", "An Author", 1998, "https://example.org"),
-        preprocess=Preprocess((1, 28, 28), mean=(0.5,), std=(0.5,)),
-        requires=(Requirement("cv2", "zoo-vision[classical]"),),
-        stages=("layer1",),
-    )
 
 
 def test_presets_leave_pixels_in_the_range_that_they_name() -> None:

@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from support import launched
+from support import pictures as pictures_of
+from support.ranks import OneOf
 from torch import Tensor
 
 from zoo.errors import RecipeError
@@ -238,11 +240,8 @@ def test_afterwards_a_network_is_its_process_own_and_plain_again(together: Calla
 
 
 def test_more_processes_than_images_in_a_batch_are_refused() -> None:
-    class Last(distributed.Processes):
-        rank, count = 3, 5
-
     with pytest.raises(RecipeError, match=r"A batch of 4 images cannot be divided among 5 processes"):
-        Batches(launched.images(), Recipe(batch_size=4), launched.PREPROCESS, torch.device("cpu"), Last())
+        Batches(launched.images(), Recipe(batch_size=4), launched.PREPROCESS, torch.device("cpu"), OneOf(3, 5))
 
 
 def test_sync_norm_refuses_a_norm_that_does_more() -> None:
@@ -278,16 +277,8 @@ def test_statistics_over_all_of_one_process_are_torchs(momentum: float | None) -
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 16 images to learn from, 7 to score on."""
-    folder = tmp_path_factory.mktemp("pictures")
-    generator = torch.Generator().manual_seed(0)
-    for split, count in (("train", 8), ("test", 4)):
-        for label in ("left", "right"):
-            (folder / split / label).mkdir(parents=True)
-            for number in range(count - (split == "test" and label == "left")):
-                pixels = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=generator)
-                Image.fromarray(pixels.numpy()).save(folder / split / label / f"{number}.png")
-    return folder
+    """A folder of 16 images to learn from, 8 to score on."""
+    return pictures_of.write(tmp_path_factory.mktemp("pictures"), ("left", "right"), {"train": 8, "test": 4})
 
 
 def zoo_train(pictures: Path, output: Path, **settings: Any) -> list[str]:
@@ -319,18 +310,6 @@ def test_an_error_of_all_processes_is_shown_once(pictures: Path, tmp_path: Path)
     assert err.count("has no field 'lrr'") == 1
     assert err.count("Did you mean lr?") == 1
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", COUNTS)
-def test_the_command_line_scores_in_several_processes(pictures: Path, count: int) -> None:
-    command = ["-m", "zoo", "evaluate", "resnet20.digits", "--split", "test", "--device", "cpu", "--json"]
-    code, out, err = finish(start(*torchrun(count), *command))
-    assert code == 0, err
-    got, expected = json.loads(out), json.loads(finish(start(sys.executable, *command))[1])
-    for key in ("n", "correct", "top1", "top5", "fingerprint", "interval"):
-        assert got[key] == expected[key]
-    assert got["loss"] == pytest.approx(expected["loss"], rel=1e-6)  # batches of another size round otherwise
 
 
 def wait_for(file: Path, launcher: "subprocess.Popen[str]") -> None:

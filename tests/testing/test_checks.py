@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save
 from support import specimen
 
-from zoo import testing
 from zoo.testing import Check, CheckError, checks_of, conformance, subject
 from zoo.testing.checks import advice, every
 
@@ -498,8 +497,3 @@ def test_every_check_says_what_it_promises_and_what_to_do() -> None:
     for check in every():
         assert re.fullmatch(r"[^\n]+\.", (check.__doc__ or "").partition("\n")[0]), check
         assert re.fullmatch(r"Fix: [^A-Z].*\.", advice(check)), check
-
-
-def test_the_published_names_are_complete() -> None:
-    names = {"GIANT_MACS", "GIANT_PARAMS", "Check", "CheckError", "checks_of", "conformance"}
-    assert set(testing.__all__) == names

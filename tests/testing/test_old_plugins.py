@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from support import distributions
+from support.command import ask_warm as ask
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 
 # ``examples/zoo_hello`` as it was for contract 1, with an evaluate hook that returns a report, as FractalNet's did.
 GREET = {
@@ -168,10 +167,6 @@ def evaluate(model, data, *, preprocess, batch_size=256):
     return zoo.evaluation.logits(model, data, preprocess=preprocess, batch_size=batch_size)
 """,
 }
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [*map(str, words)], prog_name="zoo")
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""Thirty and more plugins with one fault each: the kit finds every fault, and its message names model and field.
+"""Plugins with one fault each: the kit finds every fault, and its message names model and field.
 
-Each is ``examples/zoo_hello`` with a change that an author could make.
+Each is ``examples/zoo_hello`` with a change that an author could make and that no row of test_checks makes.
 """
 
 import importlib
@@ -36,24 +36,15 @@ class Fault(NamedTuple):
 
 FAULTS = {
     # the row
-    "a parameter too many": Fault(ROW, "params=5_178", "params=5_179", NET, "params"),
     "no parameters": Fault(ROW, "            params=5_178,\n", "", NET, "params"),
-    "multiply-adds of another network": Fault(ROW, "macs=83_264", "macs=83_265", NET, "macs"),
     "classes that are not the network's": Fault(
         MODEL, "self.reset_classifier(num_classes)", "self.reset_classifier(5)", NET, "num_classes"
     ),
-    "num_classes ignored": Fault(MODEL, "(num_classes=num_classes", "(num_classes=10", NET, "num_classes"),
     "in_chans ignored": Fault(MODEL, "in_chans=in_chans", "in_chans=1", NET, "in_chans"),
-    "a head that is misspelt": Fault(ROW, 'head=("fc",)', 'head=("classifier",)', NET, "head"),
-    "a head that is not declared": Fault(ROW, 'head=("fc",)', "head=()", NET, "head"),
     "a stem that is another layer": Fault(ROW, 'stem=("conv1",)', 'stem=("conv2",)', NET, "stem"),
-    "a stem without parameters": Fault(ROW, 'stem=("conv1",)', 'stem=("act",)', NET, "stem"),
-    "a stage that is not there": Fault(ROW, '"conv2"),', '"conv3"),', NET, "stages"),
     "a build hook in no module": Fault(ROW, "zoo_hello.model:hello_net", "zoo_hello.net:hello", NET, "build"),
-    "a build hook that is misspelt": Fault(ROW, "model:hello_net", "model:helo_net", NET, "build"),
     "a build hook that is a string": Fault(ROW, "model:hello_net", "model:__doc__", NET, "build"),
     "a hook without a colon": Fault(ROW, "model:hello_net", "model.hello_net", NET, "build"),
-    "a train hook that is not there": Fault(ROW, NOTE, f'train="zoo_hello.training:train", {NOTE}', NET, "train"),
     "an evaluate hook that is not there": Fault(ROW, NOTE, f'evaluate="zoo_hello:score", {NOTE}', NET, "evaluate"),
     "arguments for files that build does not have": Fault(
         ROW, NOTE, f'file_args={{"width": Argument(least=1)}}, {NOTE}', NET, "file_args"
@@ -73,51 +64,22 @@ FAULTS = {
         NET,
         "num_classes",
     ),
-    "features of another width": Fault(MODEL, "self.num_features = 32", "self.num_features = 33", NET, "num_features"),
-    "a stage of other channels": Fault(MODEL, '"conv2", 32, 2', '"conv2", 33, 2', NET, "feature_info"),
-    "a stage of another size": Fault(MODEL, '"conv2", 32, 2', '"conv2", 32, 4', NET, "feature_info"),
-    "no intermediates": Fault(
-        MODEL, CLASS, f"{CLASS}\n    forward_intermediates = None\n", NET, "forward_intermediates"
-    ),
-    "a head that stays": Fault(
-        MODEL,
-        CLASS,
-        f"{CLASS}\n    def reset_classifier(self, num_classes, global_pool=None):\n"
-        "        if not hasattr(self, 'fc'):\n            super().reset_classifier(num_classes, global_pool)\n",
-        NET,
-        "reset_classifier",
-    ),
-    "an output that is not deterministic": Fault(MODEL, FORWARD, f"{FORWARD} + torch.rand(())", NET, "forward"),
-    "an output that is NaN": Fault(MODEL, FORWARD, f"{FORWARD} * float('nan')", NET, "forward"),
-    "a gradient that is cut": Fault(
-        MODEL, "x = self.act(self.bn1(self.conv1(x)))", "x = self.act(self.bn1(self.conv1(x))).detach()", NET, "forward"
-    ),
     "a layer that takes no part": Fault(
         MODEL, "self.act = nn.ReLU()", "self.act = nn.ReLU(); self.more = nn.Linear(1, 1)", NET, "params"
     ),
     "a shape that does not fit": Fault(MODEL, "nn.BatchNorm2d(32)", "nn.BatchNorm2d(31)", NET, "forward"),
     # weights and recipes
     "weights of no model": Fault(MANIFEST, "[hello_net.digits", "[other_net.digits", "other_net", "weights"),
-    "a key that no manifest has": Fault(MANIFEST, "repo =", "repository =", WEIGHTS, "repository"),
-    "another hash": Fault(MANIFEST, 'sha256 = "c6', 'sha256 = "c7', WEIGHTS, "sha256"),
     "another size": Fault(MANIFEST, "size = 23920", "size = 23921", WEIGHTS, "size"),
     "weights that are not in the package": Fault(MANIFEST, 'file = "hello_net', 'file = "helo_net', WEIGHTS, "file"),
     "weights of other classes": Fault(MANIFEST, "\nnum_classes = 10", "\nnum_classes = 11", WEIGHTS, "num_classes"),
-    "outputs of other weights": Fault(MANIFEST, "[4.5891,", "[9.5891,", WEIGHTS, "probe"),
     "a manifest that is not there": Fault(ROW, "zoo_hello:manifest.toml", "zoo_hello:weights.toml", "hello", "weights"),
     "recipes that are not there": Fault(ROW, "zoo_hello:recipes.toml", "zoo_hello:recipe.toml", "hello", "recipes"),
-    "a recipe of no model": Fault(RECIPES, '["hello_net"]', '["helo_net"]', "helo_net", "models"),
-    "a recipe's field that is misspelt": Fault(RECIPES, "epochs", "epoch", "hello", "epoch"),
     "a recipe's value of the wrong type": Fault(RECIPES, "batch_size = 64", 'batch_size = "64"', "hello", "batch_size"),
     # the plugin
-    "torch at import": Fault(ROW, "from zoo.spec", "import torch\nfrom zoo.spec", "hello", "import"),
-    "an error at import": Fault(ROW, "from zoo.spec", "import absent\nfrom zoo.spec", "hello", "absent"),
     "another name than its entry point's": Fault(ROW, 'name="hello"', 'name="hallo"', "hallo", "entry point"),
     "two models of one name": Fault(
         ROW, "models=(", 'models=(\n        Model("hello_net", build="a:b"),', NET, "models"
-    ),
-    "a data set without a loader": Fault(
-        ROW, "recipes=", 'datasets=(DatasetSpec("shapes", "zoo_hello.data:load"),), recipes=', "shapes", "datasets"
     ),
     "a collection that is none": Fault(
         ROW, "    models=(", '    collection="zoo_hello.model:hello_net",\n    models=() and (', "hello", "collection"
@@ -138,10 +100,6 @@ def install(site: Path, fault: Fault) -> None:
     file.write_text(text, encoding="utf-8")
     importlib.invalidate_caches()
     registry.clear()
-
-
-def test_there_are_thirty() -> None:
-    assert len(FAULTS) >= 30
 
 
 @pytest.mark.first(2)

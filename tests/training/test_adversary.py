@@ -12,7 +12,6 @@ from support import small_training
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import zoo
 import zoo_attack as attack
 from zoo.cli import cli
 from zoo.data import load
@@ -79,14 +78,6 @@ def test_ctrl_c_in_mid_epoch_then_resume_equals_an_unbroken_run(tmp_path: Path, 
     small_training.assert_same(small_training.run(tmp_path / "broken", recipe, resume=True), expected)
     plain = small_training.run(tmp_path / "plain", Recipe(**ATTACKED))
     assert any(not torch.equal(plain[key], expected[key]) for key in plain)
-
-
-def test_another_adversary_is_another_run(tmp_path: Path) -> None:
-    recipe = Recipe(**{**ATTACKED, "adversarial": Adversary("fgsm", 0.1)})
-    small_training.run(tmp_path, recipe, stop_after=1)
-    other = Recipe(**{**ATTACKED, "adversarial": Adversary("fgsm", 0.2)})
-    with pytest.raises(zoo.TrainingError, match=r"recipe\.adversarial\.epsilon"):
-        small_training.run(tmp_path, other, resume=True)
 
 
 class Linear(nn.Module):
@@ -165,19 +156,9 @@ def test_what_no_adversary_can_be_is_refused(key: str, value: str, message: str)
 
 def test_adversarial_training_from_the_command_line(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
-    words = [
-        "train",
-        "resnet20",
-        "--data",
-        "digits",
-        "--adversarial",
-        "fgsm",
-        "--set",
-        "epochs=1",
-        "--set",
-        "batch_size=512",
-    ]
-    words += ["--set", "adversarial.epsilon=0.1", "--set", "warmup_epochs=0", "-o", str(tmp_path / "run"), "--json"]
+    words = ["train", "resnet20", "--data", "digits", "--adversarial", "fgsm", "-o", str(tmp_path / "run"), "--json"]
+    for setting in ("epochs=1", "batch_size=512", "adversarial.epsilon=0.1", "warmup_epochs=0"):
+        words += ["--set", setting]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, result.output
     config = json.loads((tmp_path / "run" / "config.json").read_text())

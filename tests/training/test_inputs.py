@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from support.ranks import OneOf
 from support.small_training import PREPROCESS, RECIPE, StopAt, assert_same, images, rows, run
 from torch import nn
 from torch.nn import functional as F
@@ -17,7 +18,6 @@ from torch.nn import functional as F
 import zoo
 from zoo.data.augmentation import Augmentation, ColorJitter, RandAugment
 from zoo.errors import RecipeError
-from zoo.system.distributed import Processes
 from zoo.training import Recipe
 from zoo.training.choice import resolve
 from zoo.training.engine import CrossEntropy
@@ -53,15 +53,10 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(tmp_pa
     assert [row["loss"] for row in rows(tmp_path / "broken")] == [row["loss"] for row in rows(tmp_path / "unbroken")]
 
 
-class One(Processes):
-    def __init__(self, rank: int, count: int) -> None:
-        self.rank, self.count = rank, count
-
-
 def test_an_image_is_varied_alike_in_whichever_process_it_is() -> None:
     recipe = structs.replace(MIXED, augment=structs.replace(VARIED, mixup=0.0, cutmix=0.0))
     whole, *parts = (
-        next(Batches(images(), recipe, PREPROCESS, torch.device("cpu"), One(rank, count)).epoch(1))
+        next(Batches(images(), recipe, PREPROCESS, torch.device("cpu"), OneOf(rank, count)).epoch(1))
         for rank, count in [(0, 1), (0, 2), (1, 2)]
     )
     assert torch.equal(torch.cat([part for part, _ in parts]), whole[0])
@@ -193,12 +188,3 @@ def test_compiled_training_gives_the_same_network_up_to_rounding(tmp_path: Path)
     assert [row["loss"] for row in rows(tmp_path / "compiled")] == pytest.approx(
         [row["loss"] for row in rows(tmp_path / "plain")], rel=1e-4
     )
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
-def test_a_compiled_training_that_is_resumed_ends_as_the_unbroken_one(tmp_path: Path) -> None:
-    recipe = Recipe(epochs=4, batch_size=16, lr=0.05, compile=True, progressive=Progressive(0.5, 0.5))
-    unbroken = run(tmp_path / "unbroken", recipe, model=any_size())
-    run(tmp_path / "broken", recipe, model=any_size(), stop_after=2)
-    assert_same(run(tmp_path / "broken", recipe, model=any_size(), resume=True), unbroken)

@@ -295,19 +295,6 @@ def test_label_smoothing_is_cross_entropy_with_a_share_spread_over_all_classes(t
 # ---- averages -----------------------------------------------------------------------------------------------------
 
 
-def test_the_average_of_weights_that_stand_still_forgets_the_first_ones_geometrically() -> None:
-    model = nn.Linear(1, 1, bias=False).double()
-    model.weight.data.fill_(3.0)
-    average = EMA(model, 0.75)
-    model.weight.data.fill_(-1.0)
-    left = 1.0
-    for update in range(100):
-        average.update(update)
-        left *= min(0.75, (1 + update) / (10 + update))
-        assert float(average.module.weight) == pytest.approx(-1 + 4 * left, rel=1e-12)  # type: ignore[arg-type]
-    assert left == pytest.approx(math.prod((1 + t) / (10 + t) for t in range(26)) * 0.75**74)
-
-
 def test_tied_weights_are_averaged_once() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
     model[1].weight = model[0].weight

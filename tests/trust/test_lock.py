@@ -211,9 +211,7 @@ def differences(held: lock.Locked, found: Found) -> list[str]:
     return [line.field for line in lock.differences(whole, lambda name: found)]
 
 
-def test_what_a_manifest_states_anew_is_no_difference_and_what_it_states_otherwise_is(
-    inside: Path,
-) -> None:
+def test_what_a_manifest_states_anew_is_no_difference_and_what_it_states_otherwise_is(inside: Path) -> None:
     ask("lock", "resnet20.digits")
     held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
     found = registry.current().find("resnet20.digits")
@@ -353,9 +351,7 @@ KEYS = st.sampled_from(
     ["version", "weights", "defaults", "resnet20.c10", "resnet20", "a/b.c", "sha256", "size", "revision", "x", "", "\n"]
 )
 TABLES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=8,
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=8
 )
 HOSTILE = st.one_of(
     st.binary(max_size=200),
@@ -390,11 +386,4 @@ QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 @given(HOSTILE)
 @example(LOCK.encode())
 def test_any_lock_is_read_or_refused(content: bytes) -> None:
-    assert_a_lock_is_read_or_refused(content)
-
-
-@pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=QUIET)
-@given(HOSTILE)
-def test_any_of_ten_thousand_locks_is_read_or_refused(content: bytes) -> None:
     assert_a_lock_is_read_or_refused(content)

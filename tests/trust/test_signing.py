@@ -10,34 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.command import ask
 from support.signed import write_key, write_policy
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
-from zoo.errors import (
-    IntegrityError,
-    OfflineError,
-    SignatureError,
-)
+from zoo.errors import IntegrityError, OfflineError, SignatureError
 from zoo.trust import signing
 from zoo.trust.signing import Publisher
 
 pytest.importorskip("model_signing", reason="needs zoo-vision[signing]")
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture
