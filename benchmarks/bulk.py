@@ -117,7 +117,7 @@ def hashes(folder: Path) -> set[str]:
 
 @contextlib.contextmanager
 def settings_of(engine: str) -> Iterator[list[str]]:
-    """The options of the engine; for Ray, of a cluster of two nodes that lives as long as the block."""
+    """Yields the options of the engine; for Ray, of a cluster of two nodes that lives as long as the block."""
     words = ["--engine", engine, "--threads", "1"]
     if engine != "ray":
         yield [*words, *(["--engine-arg", "cluster=local"] if engine == "submitit" else [])]

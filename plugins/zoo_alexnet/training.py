@@ -29,7 +29,8 @@ def train(model: AlexNet, data: TrainingData, recipe: Recipe, run: Run, **option
 
 @contextmanager
 def renormalising(model: nn.Module, radius: float) -> Iterator[None]:
-    """Within it, every optimiser's step ends by renormalising the filters of ``model`` that it changes."""
+    """Makes a context in which every optimizer's step ends by renormalizing the filters of ``model`` that it
+    changes."""
     if not radius:
         yield
         return

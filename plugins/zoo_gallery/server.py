@@ -39,7 +39,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def listening(folder: str | Path, port: int = 0) -> Iterator[ThreadingHTTPServer]:
-    """A server of ``folder`` on 127.0.0.1, closed when the block ends; ``port`` 0 means a free one.
+    """Serves ``folder`` on 127.0.0.1, closed when the block ends; ``port`` 0 means a free one.
 
     Raises :class:`StorageError` if the folder holds no site or the port is in use.
     """

@@ -36,7 +36,8 @@ def train_as_built(model: nn.Module, data: TrainingData, recipe: Recipe, run: Ru
 
 @contextmanager
 def auxiliary_heads(model: Any) -> Iterator[None]:
-    """Within it ``model`` has its auxiliary classifiers, if it can have any; those it had before, it keeps."""
+    """Makes a context in which ``model`` has its auxiliary classifiers, if it can have any; those it had before, it
+    keeps."""
     is_without = hasattr(model, "add_auxiliary_heads") and not model.has_auxiliary_heads
     if is_without:
         model.add_auxiliary_heads()

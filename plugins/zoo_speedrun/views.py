@@ -34,5 +34,6 @@ class Views(nn.Module):
 
 
 def evaluate(model: nn.Module, data: Images, *, preprocess: Preprocess, **options: Any) -> Tensor:
-    """The logits N K for six views of each image of ``data``; ``options`` are those of ``zoo.evaluation.logits``."""
+    """Returns the logits N K for six views of each image of ``data``; ``options`` are those of
+    ``zoo.evaluation.logits``."""
     return default.logits(Views(model), data, preprocess=preprocess, **options)

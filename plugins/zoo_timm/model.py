@@ -102,7 +102,7 @@ def _loading(given: dict[str, Any]) -> tuple[Filter | None, bool]:
 
 @contextmanager
 def _instead_of_loading(hook: Callable[..., None]) -> Iterator[None]:
-    """Within it, timm loads no weights in this thread: it calls ``hook`` with its loader's arguments."""
+    """Makes a context in which timm loads no weights in this thread: it calls ``hook`` with its loader's arguments."""
     thread = threading.get_ident()
 
     def choose(model: nn.Module, **about: Any) -> None:

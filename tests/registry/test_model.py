@@ -41,7 +41,7 @@ def test_a_class_is_a_model_with_two_lines() -> None:
 
 
 def test_a_function_without_arguments_makes_a_network_of_one_size() -> None:
-    @zoo.model("tiny", input_size=(1, 8, 8), classes=10)
+    @zoo.model("tiny", input_size=(1, 8, 8), num_classes=10)
     def build() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 

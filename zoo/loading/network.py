@@ -386,7 +386,7 @@ def _one_or_all(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
 
 @contextlib.contextmanager
 def skip_init() -> Iterator[None]:
-    """A context in which ``torch.nn.init.*_`` return their tensor unchanged, in this thread.
+    """Makes a context in which ``torch.nn.init.*_`` return their tensor unchanged, in this thread.
 
     For modules whose tensors will all be loaded. Meta tensors would be as fast, but leave non-persistent buffers
     without values.

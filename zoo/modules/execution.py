@@ -31,7 +31,8 @@ def compiled(model: nn.Module, *, is_frozen: bool = False, is_whole: bool = Fals
 
 @contextlib.contextmanager
 def compiler_errors() -> Iterator[None]:
-    """Within it, a network that cannot be compiled, which its first call finds, raises :class:`SpecError`."""
+    """Makes a context in which a network that cannot be compiled, which its first call finds, raises
+    :class:`SpecError`."""
     from torch._dynamo.exc import BackendCompilerFailed  # slow to import
 
     try:
@@ -72,7 +73,7 @@ def _contexts(
 
 @contextlib.contextmanager
 def _statistics_set_aside(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Within it ``norms`` compute the same, and what they note of the batch is thrown away."""
+    """Makes a context in which ``norms`` compute the same, and what they note of the batch is thrown away."""
     kept: list[tuple[_BatchNorm, dict[str, Tensor]]] = [(norm, dict(norm.named_buffers())) for norm in norms]
     for norm, buffers in kept:
         for name, value in buffers.items():

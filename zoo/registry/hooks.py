@@ -152,7 +152,8 @@ def hook(
 
 @contextmanager
 def blaming(target: str, name: str) -> Iterator[None]:
-    """Within it, what the hook ``target`` raises becomes a PluginError that names it and what it was called for."""
+    """Makes a context in which what the hook ``target`` raises becomes a PluginError that names it and what it was
+    called for."""
     try:
         yield
     except ZooError:

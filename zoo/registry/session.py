@@ -184,23 +184,23 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
 def model(name: Builder) -> Builder: ...
 @overload
 def model(
-    name: str = "", *, input_size: tuple[int, int, int] | None = None, classes: int | None = None, **fields: Any
+    name: str = "", *, input_size: tuple[int, int, int] | None = None, num_classes: int | None = None, **fields: Any
 ) -> Callable[[Builder], Builder]: ...
 def model(
-    name: Any = "", *, input_size: tuple[int, int, int] | None = None, classes: int | None = None, **fields: Any
+    name: Any = "", *, input_size: tuple[int, int, int] | None = None, num_classes: int | None = None, **fields: Any
 ) -> Any:
     """Registers the class or the function below it as a model of this process, as timm's ``register_model`` does.
 
-    For notebooks and scripts: ``@zoo.model`` or ``@zoo.model("my_net", input_size=(1, 28, 28), classes=10)``. The class
-    or function returns a torch module. It gets ``num_classes`` and ``in_chans`` if it has these arguments; without
-    them the network takes the declared numbers alone. A second registration of a name replaces the first, as when a
-    cell is run again. Without recipes, the model is trained with AdamW and a cosine schedule (``zoo recipes``).
+    For notebooks and scripts: ``@zoo.model`` or ``@zoo.model("my_net", input_size=(1, 28, 28), num_classes=10)``. The
+    class or function returns a torch module. It gets ``num_classes`` and ``in_chans`` if it has these arguments;
+    without them the network takes the declared numbers alone. A second registration of a name replaces the first, as
+    when a cell is run again. Without recipes, the model is trained with AdamW and a cosine schedule (``zoo recipes``).
 
     Args:
         name: The model's name. By default that of the class or function, in lower case.
         input_size: The input, channels x height x width. By default 224 x 224 pixels, in as many channels as
             ``in_chans`` has by default, or 3.
-        classes: The number of classes. By default what ``num_classes`` has by default, or 1000.
+        num_classes: The number of classes. By default what ``num_classes`` has by default, or 1000.
         fields: Other fields of :class:`zoo.Model`, such as ``head`` or ``preprocess``.
 
     Returns:
@@ -221,24 +221,28 @@ def model(
         >>> zoo.registry.unregister("here")
     """
     if callable(name):
-        return _add(name, name.__name__.lower(), input_size, classes, fields)
-    return lambda builder: _add(builder, name or builder.__name__.lower(), input_size, classes, fields)
+        return _add(name, name.__name__.lower(), input_size, num_classes, fields)
+    return lambda builder: _add(builder, name or builder.__name__.lower(), input_size, num_classes, fields)
 
 
 def _add(
-    builder: Builder, name: str, input_size: tuple[int, int, int] | None, classes: int | None, fields: dict[str, Any]
+    builder: Builder,
+    name: str,
+    input_size: tuple[int, int, int] | None,
+    num_classes: int | None,
+    fields: dict[str, Any],
 ) -> Builder:
     """Puts ``builder`` as the model ``name`` into the plugin of this process."""
     defaults = {key: part.default for key, part in inspect.signature(builder).parameters.items()}
-    if classes is None:
-        classes = defaults["num_classes"] if isinstance(defaults.get("num_classes"), int) else 1000
+    if num_classes is None:
+        num_classes = defaults["num_classes"] if isinstance(defaults.get("num_classes"), int) else 1000
     if "preprocess" not in fields:
         channels = defaults["in_chans"] if isinstance(defaults.get("in_chans"), int) else 3
         size = input_size or (channels, 224, 224)
         fields["preprocess"] = Preprocess(input_size=size, crop_pct=1.0, mean=(0.5,) * size[0], std=(0.5,) * size[0])
     elif input_size is not None:
         fields["preprocess"] = replace(fields["preprocess"], input_size=input_size)
-    row = Model(name, build=f"{__name__}:build_{name}", num_classes=classes, **fields)
+    row = Model(name, build=f"{__name__}:build_{name}", num_classes=num_classes, **fields)
     rivals = [one.name for one in current().plugins if one.name != PLUGIN and name in {*one.models, *one.aliases}]
     if rivals:
         raise PluginError(

@@ -66,7 +66,7 @@ def write(name: str, folder: Path, *, kind: Kind = "trained") -> list[Path]:
 
 
 def words_of(name: str, *, kind: Kind) -> dict[str, str]:
-    """What is put in place of ``$name`` and the like."""
+    """Returns what is put in place of ``$name`` and the like."""
     camel = "".join(part.capitalize() for part in name.split("_"))
     package = f"zoo_{name}"
     training = f"| `{package}/training.py` | the train hook, which fits it |\n"

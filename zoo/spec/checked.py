@@ -23,7 +23,8 @@ _is_trusted = ContextVar("is_trusted", default=False)
 
 @contextmanager
 def trusted() -> Iterator[None]:
-    """Within it, the types of fields are not checked again: for values that were checked before they were stored."""
+    """Makes a context in which the types of fields are not checked again: for values that were checked before they were
+    stored."""
     token = _is_trusted.set(True)
     try:
         yield
