@@ -110,7 +110,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         taken = measure(Path(text), arguments.megabytes * 1_000_000, arguments.rounds)
-    rows = {name: summarise(results, taken["zoo"]) for name, results in taken.items()}
+    rows = {name: summarize(results, taken["zoo"]) for name, results in taken.items()}
     print(json.dumps(rows, indent=2) if arguments.json else shown(rows))
 
 
@@ -178,7 +178,7 @@ def sent_by(serving: "subprocess.Popen[str]") -> int:
     return int(serving.stdout.readline())
 
 
-def summarise(results: list[Taken], zoo: list[Taken]) -> dict[str, float | int]:
+def summarize(results: list[Taken], zoo: list[Taken]) -> dict[str, float | int]:
     calls = [result.call for result in results]
     return {
         "call_s": statistics.median(calls),

@@ -59,10 +59,10 @@ def in_turns(processes: Mapping[str, Process], runs: int) -> dict[str, Result]:
             result = run(process)
             if round_:
                 taken[name].append(result)
-    return {name: summarise(results) for name, results in taken.items()}
+    return {name: summarize(results) for name, results in taken.items()}
 
 
-def summarise(results: Sequence[Run]) -> Result:
+def summarize(results: Sequence[Run]) -> Result:
     seconds = [result.seconds for result in results]
     cpu, megabytes = min(result.cpu for result in results), statistics.median(result.megabytes for result in results)
     return Result(statistics.median(seconds), min(seconds), max(seconds), cpu, megabytes)

@@ -70,10 +70,10 @@ BEFORE: dict[str, Callable[[Page], None]] = {"try": _try, "train": _train, "seri
 
 
 def take(browser: Browser, address: str, names: set[str], pictures: Any = PICTURES, folder: Path = FOLDER) -> None:
-    for name, path, window, colours in pictures:
+    for name, path, window, colors in pictures:
         if name not in names:
             continue
-        context = browser.new_context(viewport=window, color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]  # literals
+        context = browser.new_context(viewport=window, color_scheme=colors, reduced_motion="reduce")  # type: ignore[arg-type]  # literals
         page = context.new_page()
         page.goto(address + path, wait_until="networkidle")
         BEFORE.get(name, lambda page: None)(page)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.errors import SpecError
 from zoo.modules import ImageClassifier, ResponseNorm, check_choice
 
-Initialisation = Literal["paper", "torch"]
+Initialization = Literal["paper", "torch"]
 Pooling = Literal["overlapping", "separate", "strided"]
 """Max pools over 3x3 of stride 2, or over 2x2 of stride 2, or none, where the convolutions have twice the stride."""
 
@@ -130,7 +130,7 @@ class AlexNet(ImageClassifier):
         lrn: bool | None = None,
         pool_first: bool | None = None,
         drop_rate: float = 0.5,
-        init: Initialisation = "paper",
+        init: Initialization = "paper",
         filter_radius: float = 0.0,
         num_classes: int = 1000,
         in_chans: int = 3,
@@ -138,7 +138,7 @@ class AlexNet(ImageClassifier):
         check_choice("design", design, DESIGNS)
         check_choice("groups", groups, (1, 2))
         check_choice("pooling", pooling, get_args(Pooling))
-        check_choice("init", init, get_args(Initialisation))
+        check_choice("init", init, get_args(Initialization))
         if not filter_radius >= 0:
             raise SpecError(f"filter_radius = {filter_radius!r} must not be negative: 0.1 in ZFNet, 0 for none.")
         plan = _changed(DESIGNS[design], pooling, lrn, pool_first)
@@ -169,13 +169,13 @@ class AlexNet(ImageClassifier):
         self.activations = tuple(activations)
         self.reset_classifier(num_classes)
         if init == "paper":
-            self._initialise(plan)
+            self._initialize(plan)
 
     @property
     def default_layers(self) -> tuple[str, ...]:
         return self.activations
 
-    def _initialise(self, plan: Design) -> None:
+    def _initialize(self, plan: Design) -> None:
         """Weights from a normal distribution; biases 0 or 1, which feeds ReLUs positive inputs at first."""
         layers = [module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         values = [(layer.std, layer.bias) for layer in plan.layers]

@@ -23,12 +23,12 @@ def train(model: AlexNet, data: TrainingData, recipe: Recipe, run: Run, **option
     If ``model.filter_radius`` is not 0, each update ends with filters within it, before anything is
     averaged, scored or checkpointed. The filters that training starts from are left as they are.
     """
-    with renormalising(model, model.filter_radius):
+    with renormalizing(model, model.filter_radius):
         return default.train(model, data, recipe, run, **options)
 
 
 @contextmanager
-def renormalising(model: nn.Module, radius: float) -> Iterator[None]:
+def renormalizing(model: nn.Module, radius: float) -> Iterator[None]:
     """Makes a context in which every optimizer's step ends by renormalizing the filters of ``model`` that it
     changes."""
     if not radius:
@@ -40,7 +40,7 @@ def renormalising(model: nn.Module, radius: float) -> Iterator[None]:
         changed = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         for weight in filters:
             if id(weight) in changed:
-                renormalise(weight, radius)
+                renormalize(weight, radius)
 
     handle = register_optimizer_step_post_hook(after_step)
     try:
@@ -50,6 +50,6 @@ def renormalising(model: nn.Module, radius: float) -> Iterator[None]:
 
 
 @torch.no_grad()
-def renormalise(weight: Tensor, radius: float) -> None:
+def renormalize(weight: Tensor, radius: float) -> None:
     """Scales, in place, each filter of ``weight`` O I kH kW whose root mean square exceeds ``radius`` back to it."""
     weight.renorm_(2, 0, radius * weight[0].numel() ** 0.5)

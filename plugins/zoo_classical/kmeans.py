@@ -71,11 +71,11 @@ class Triangle(nn.Module):
 
     def whiten(self, patches: Tensor) -> Tensor:
         """Patches P D of values in [0, 1] to P D, normalised and whitened."""
-        whitened: Tensor = self.whitening(normalise(patches).view(-1, *self.shape)).flatten(1)
+        whitened: Tensor = self.whitening(normalize(patches).view(-1, *self.shape)).flatten(1)
         return whitened
 
 
-def normalise(patches: Tensor) -> Tensor:
+def normalize(patches: Tensor) -> Tensor:
     """Patches ... D of values in [0, 1], less their mean, over their deviation: (x - mean) / sqrt(var + 10)."""
     variance, mean = torch.var_mean(255 * patches, dim=-1, keepdim=True)
     return (255 * patches - mean) / (variance + CONTRAST).sqrt()
@@ -128,7 +128,7 @@ class KMeansNet(ImageClassifier):
         centroids = self.triangle.centroids
         if len(patches) < len(centroids):
             raise DataError(f"{len(patches)} patches cannot have {len(centroids)} centroids.", hint="Raise samples.")
-        fitted = ZCA.fit(normalise(patches).view(-1, *self.triangle.shape), EPSILON)
+        fitted = ZCA.fit(normalize(patches).view(-1, *self.triangle.shape), EPSILON)
         self.triangle.whitening.load_state_dict(fitted.state_dict())
         kmeans = KMeans(len(centroids), init="random", n_init=1, max_iter=self.passes, tol=0, random_state=seed)
         kmeans.fit(self.triangle.whiten(patches).cpu().numpy())

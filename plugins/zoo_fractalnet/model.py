@@ -163,7 +163,7 @@ class FractalNet(PooledClassifier):
             self.note_stage(name, chans, reduction)
         self.num_features = chans
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
 
     @property
     def column(self) -> int | None:
@@ -179,7 +179,7 @@ class FractalNet(PooledClassifier):
             )
         self._column = column
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Draws Caffe's "Xavier": uniform with variance 1 / fan in; biases are 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -14,7 +14,7 @@ from zoo_gallery.markup import Markup, element
 
 _WIDTH, _HEIGHT = 620.0, 400.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 16.0, 14.0, 50.0
-COLOURS = 8
+COLORS = 8
 """Classes ``c0``, ``c1``, ... of the stylesheet."""
 _BETWEEN_MARKS = 30.0
 """The least distance of two marks of an axis at measured values."""
@@ -56,8 +56,8 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 def marker(group: int, x: float = 8.0, y: float = 8.0, *, is_hollow: bool = False) -> Markup:
     """Returns the marker of a group: no two of the first 56 have one colour and one shape."""
-    shape = _SHAPES[(group + group // COLOURS) % len(_SHAPES)]
-    return element("path", d=shape(x, y), class_=f"c{group % COLOURS}{' hollow' if is_hollow else ''}")
+    shape = _SHAPES[(group + group // COLORS) % len(_SHAPES)]
+    return element("path", d=shape(x, y), class_=f"c{group % COLORS}{' hollow' if is_hollow else ''}")
 
 
 def key(group: int) -> Markup:
@@ -121,12 +121,12 @@ def lines(
     drawn = []
     for group, line in enumerate(series):
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y, _ in line)
-        drawn.append(element("polyline", points=path, class_=f"line c{group % COLOURS}"))
+        drawn.append(element("polyline", points=path, class_=f"line c{group % COLORS}"))
         for place, (x, y, interval) in enumerate(line):
             if interval is not None:
                 least, most = interval
                 whisker = f"M{x_of(x):.1f} {y_of(least):.1f}V{y_of(most):.1f}"
-                drawn.append(element("path", d=whisker, class_=f"whisker c{group % COLOURS}"))
+                drawn.append(element("path", d=whisker, class_=f"whisker c{group % COLORS}"))
             if interval is not None or place == len(line) - 1:
                 drawn.append(marker(group, x_of(x), y_of(y)))
     titles = [
@@ -168,7 +168,7 @@ def _linked(point: Point, x: float, y_of: Callable[[float], float]) -> Markup:
     parts = [about]
     if point.interval is not None:
         low, high = (y_of(end) for end in point.interval)
-        parts.append(element("path", d=f"M{x:.1f} {low:.1f}V{high:.1f}", class_=f"whisker c{point.group % COLOURS}"))
+        parts.append(element("path", d=f"M{x:.1f} {low:.1f}V{high:.1f}", class_=f"whisker c{point.group % COLORS}"))
     parts.append(marker(point.group, x, y_of(point.y), is_hollow=point.is_hollow))
     if not point.link:
         return element("g", *parts)

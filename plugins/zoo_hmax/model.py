@@ -168,8 +168,8 @@ class HMAX(ImageClassifier):
             raise DataError(
                 f"An image of {x.shape[-2]} x {x.shape[-1]} pixels: the largest filter sees {least} x {least}."
             )
-        grey = (x * self.luma).sum(dim=1, keepdim=True)
-        return [c1(s1(grey)) for s1, c1 in zip(self.s1, self.c1, strict=True)]
+        gray = (x * self.luma).sum(dim=1, keepdim=True)
+        return [c1(s1(gray)) for s1, c1 in zip(self.s1, self.c1, strict=True)]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Maps images B in_chans H W to C2, B num_features, each in (0, 1]; the smallest prototypes first."""

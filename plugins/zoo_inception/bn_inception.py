@@ -175,7 +175,7 @@ class BNInception(Network):
         for name, layer in layers.items():
             self.add_module(name, layer)
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Maps images B C H W to B 1024 H/32 W/32."""

@@ -16,7 +16,7 @@ from zoo_inception.blocks import ConvUnit, concatenate
 from zoo_inception.designs import DESIGNS, Design, Widths
 from zoo_inception.network import Network
 
-Initialisation = Literal["caffe", "torchvision", "he"]
+Initialization = Literal["caffe", "torchvision", "he"]
 
 
 class Inception(nn.Module):
@@ -93,12 +93,12 @@ class GoogLeNet(Network):
         design: str = "2014",
         aux: bool = False,
         drop_rate: float = 0.4,
-        init: Initialisation = "caffe",
+        init: Initialization = "caffe",
         num_classes: int = 1000,
         in_chans: int = 3,
     ) -> None:
         check_choice("design", design, DESIGNS)
-        check_choice("init", init, get_args(Initialisation))
+        check_choice("init", init, get_args(Initialization))
         layers, stages, chans = _layers(DESIGNS[design], in_chans)
         super().__init__(num_features=chans, drop_rate=drop_rate)
         for stage in stages:
@@ -112,11 +112,11 @@ class GoogLeNet(Network):
         self.aux1: nn.Module | None = None
         self.aux2: nn.Module | None = None
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
         if aux:
             self.add_auxiliary_heads()
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         _draw(self, self.init)
 
     def add_auxiliary_heads(self) -> None:
@@ -210,7 +210,7 @@ def _pool(side: int) -> nn.Module:
     return nn.MaxPool2d(kernel_size=side, stride=2, ceil_mode=True)
 
 
-def _draw(block: nn.Module, init: Initialisation) -> None:
+def _draw(block: nn.Module, init: Initialization) -> None:
     """Draws the weights of ``block``.
 
     ``caffe``: uniform with variance 1 / fan in, convolutions' biases 0.2, as in BVLC's GoogLeNet.

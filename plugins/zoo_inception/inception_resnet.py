@@ -139,7 +139,7 @@ class InceptionResNetV1(InceptionResNet):
         self.note_stage("repeat_2", 896, 16)
         self.note_stage("block8", 1792, 32)
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Maps images B C H W to features B 1792 h w; sizes are those of 299x299."""
@@ -176,7 +176,7 @@ class InceptionResNetV2(InceptionResNet):
         self.note_stage("repeat_1", 1088, 16)
         self.note_stage("conv2d_7b", 1536, 32)
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Maps images B C H W to features B 1536 h w; sizes are those of 299x299."""

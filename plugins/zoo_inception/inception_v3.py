@@ -152,7 +152,7 @@ class AuxiliaryClassifier(nn.Module):
         logits: Tensor = self.fc(x.mean(dim=(2, 3)))
         return logits
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Draws as the network, but with standard deviations of 0.01 and 0.001 in the last two layers."""
         _draw(self, 0.1)
         _draw(self.conv1, 0.01)
@@ -215,21 +215,21 @@ class InceptionV3(Network):
         self.note_stage("Mixed_6e", 768, 16)
         self.note_stage("Mixed_7c", 2048, 32)
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Draws normal weights within two standard deviations of 0.1; biases 0. The auxiliary classifier draws its
         own."""
         _draw(self, 0.1)
         if self.AuxLogits is not None:
-            self.AuxLogits.initialise()
+            self.AuxLogits.initialize()
 
     def add_auxiliary_heads(self) -> None:
         """Makes a new auxiliary classifier for training, on the device and of the type of the network."""
         like = next(self.parameters())
         self.AuxLogits = AuxiliaryClassifier(768).to(device=like.device, dtype=like.dtype)
         self.AuxLogits.fc = create_linear(768, self.num_classes, like=next(self.parameters()))
-        self.AuxLogits.initialise()
+        self.AuxLogits.initialize()
 
     def drop_auxiliary_heads(self) -> None:
         self.AuxLogits = None

@@ -129,7 +129,7 @@ class InceptionV4(Network):
         self.note_stage("features.17", 1024, 16)
         self.note_stage("features.21", 1536, 32)
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
 
     def forward_features(self, x: Tensor) -> Tensor:
         features: Tensor = self.features(x)

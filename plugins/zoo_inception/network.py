@@ -48,7 +48,7 @@ class Network(PooledClassifier):
         x = self.head_drop(self.global_pool(x))
         return x if pre_logits else self.get_classifier()(x)
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Draws He's normal weights by the fan of the input, as in the authors' TF-Slim; biases are 0.
 
         TF-Slim cuts the normal distribution off at two standard deviations, which this does not.

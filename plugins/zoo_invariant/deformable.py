@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from zoo.errors import SpecError
-from zoo_invariant.network import Network, computed_in, full_precision, initialise, precision_of
+from zoo_invariant.network import Network, computed_in, full_precision, initialize, precision_of
 
 FARTHEST = 1e4
 """Pixels that a tap moves at most: far outside any image."""
@@ -71,7 +71,7 @@ def deform_cnn(*, width: int = 16, deformable: int = 2, num_classes: int = 10, i
         (f"features.act{number}", widths[number], reduction) for number, reduction in ((1, 1), (2, 2), (3, 4), (4, 8))
     ]
     network = Network(nn.Sequential(layers), stages, num_classes=num_classes, pooled=1)
-    initialise(network)
+    initialize(network)
     for module in network.modules():
         if isinstance(module, DeformConv2d):
             module.reset_offset()

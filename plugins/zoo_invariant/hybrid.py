@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from zoo.errors import SpecError
 from zoo.modules import check_positive
-from zoo_invariant.network import Network, initialise
+from zoo_invariant.network import Network, initialize
 from zoo_invariant.scattering import Scattering
 
 
 def scatter_linear(*, J: int = 2, side: int = 32, num_classes: int = 10, in_chans: int = 3) -> Network:  # noqa: N803  # the papers' name
     """Coefficients of images of ``side`` pixels, normalised, and one linear layer. Raises :class:`SpecError`."""
-    layers, chans = _normalised(J, side, in_chans, affine=True)
+    layers, chans = _normalized(J, side, in_chans, affine=True)
     stages = [("features.norm", chans, 2**J)]
     return Network(nn.Sequential(layers), stages, num_classes=num_classes, side=side // 2**J)
 
@@ -37,7 +37,7 @@ def scatter_cnn(
     """
     if not widths or not all(widths):
         raise SpecError(f"widths = {widths}: expected groups of one convolution at least.")
-    layers, chans = _normalised(J, side, in_chans, affine=True)
+    layers, chans = _normalized(J, side, in_chans, affine=True)
     stages = []
     reduction, number = 2**J, 0
     for group in widths:
@@ -50,7 +50,7 @@ def scatter_cnn(
             chans = width
         stages.append((f"features.block{number}", chans, reduction))
     network = Network(nn.Sequential(layers), stages, num_classes=num_classes, pooled=2)
-    initialise(network)
+    initialize(network)
     return network
 
 
@@ -86,7 +86,7 @@ def scatter_wrn(
     These have ``blocks`` residual blocks of 32 k and of 64 k maps, all of one size. Raises :class:`SpecError`.
     """
     check_positive(widen=widen, blocks=blocks)
-    layers, chans = _normalised(J, side, in_chans, affine=False)
+    layers, chans = _normalized(J, side, in_chans, affine=False)
     first = nn.Conv2d(chans, 16 * widen, 3, padding=1, bias=False)
     layers["stem"] = nn.Sequential(OrderedDict(norm=layers.pop("norm"), conv=first))
     chans = 16 * widen
@@ -98,11 +98,11 @@ def scatter_wrn(
     layers["norm_last"], layers["act_last"] = nn.BatchNorm2d(chans), nn.ReLU()
     stages = [(f"features.{name}", width, 2**J) for name, width in (("stage1", 32 * widen), ("act_last", chans))]
     network = Network(nn.Sequential(layers), stages, num_classes=num_classes, pooled=1)
-    initialise(network)
+    initialize(network)
     return network
 
 
-def _normalised(scale: int, side: int, in_chans: int, *, affine: bool) -> tuple[OrderedDict[str, nn.Module], int]:
+def _normalized(scale: int, side: int, in_chans: int, *, affine: bool) -> tuple[OrderedDict[str, nn.Module], int]:
     """Returns the transform and a batch normalisation of its coefficients, and how many there are of an image."""
     transform = Scattering(scale, side)
     chans = in_chans * transform.coefficients

@@ -62,7 +62,7 @@ class Network(ImageClassifier):
         return x if pre_logits else fc(x)
 
 
-def initialise(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Draws He's normal weights by the fan of the input, biases of 0, for convolutions and linear layers."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

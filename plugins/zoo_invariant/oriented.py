@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zoo.errors import SpecError
 from zoo.modules import check_choice
-from zoo_invariant.network import Network, constant, initialise
+from zoo_invariant.network import Network, constant, initialize
 
 Encoding = Literal["align", "pool"]
 Lift = Literal["copies", "one"]
@@ -131,7 +131,7 @@ def _network(layers: OrderedDict[str, nn.Module], chans: Sequence[int], drop_rat
         (f"features.{name}", n, reduction) for name, n, reduction in zip(names, chans, (2, 4, 8, 32), strict=True)
     ]
     network = Network(nn.Sequential(layers), stages, num_classes=num_classes, side=1, hidden=1024, drop_rate=drop_rate)
-    initialise(network)
+    initialize(network)
     return network
 
 

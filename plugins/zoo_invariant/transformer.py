@@ -104,7 +104,7 @@ def tps_inverse() -> Tensor:
     return inverse[:, :count].float()
 
 
-def _localisation(in_chans: int, chans: tuple[int, int], kernels: tuple[int, int], flat: int, hidden: int) -> nn.Module:
+def _localization(in_chans: int, chans: tuple[int, int], kernels: tuple[int, int], flat: int, hidden: int) -> nn.Module:
     """Builds two convolutions, each pooled, and a hidden layer: B C H W to B hidden."""
     return nn.Sequential(
         OrderedDict(
@@ -168,7 +168,7 @@ def stn_cnn(
         raise SpecError(f"localisation_lr = {localisation_lr} is negative.")
     layers: OrderedDict[str, nn.Module]
     if design == "rts":
-        localisation, width = _localisation(in_chans, (20, 20), (5, 5), flat=20 * 7**2, hidden=20), 20
+        localisation, width = _localization(in_chans, (20, 20), (5, 5), flat=20 * 7**2, hidden=20), 20
         layers = OrderedDict(
             conv1=nn.Conv2d(in_chans, 32, 9),
             pool1=nn.MaxPool2d(2),
@@ -179,7 +179,7 @@ def stn_cnn(
         )
         stage, side, hidden, usual_rate = ("features.act2", 32, 8), 5, 256, 0.0
     else:
-        localisation, width = _localisation(in_chans, (8, 10), (7, 5), flat=10 * 3**2, hidden=32), 32
+        localisation, width = _localization(in_chans, (8, 10), (7, 5), flat=10 * 3**2, hidden=32), 32
         layers = OrderedDict(
             conv1=nn.Conv2d(in_chans, 10, 5),
             pool1=nn.MaxPool2d(2),

@@ -49,9 +49,9 @@ class Chain(ImageClassifier):
             self.note_stage(f"layers.{index}", layer.linear.out_channels, _SIDE // side)
         self.teacher: nn.Module | None = None
         self.reset_classifier(num_classes)
-        self.initialise()
+        self.initialize()
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Draws orthogonal weights, biases of 0: the authors' program."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from zoo.errors import SpecError
 from zoo.modules import ImageClassifier, check_choice, create_classifier, create_pool
 
-Initialisation = Literal["he", "paper"]
+Initialization = Literal["he", "paper"]
 
 _KERNELS: dict[str, tuple[tuple[int, ...], ...]] = {
     "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
@@ -98,12 +98,12 @@ class VGG(ImageClassifier):
         lrn: bool = False,
         hidden_layers: bool = True,
         drop_rate: float = 0.5,
-        init: Initialisation = "he",
+        init: Initialization = "he",
         num_classes: int = 1000,
         in_chans: int = 3,
     ) -> None:
         check_choice("configuration", configuration, _KERNELS)
-        check_choice("init", init, get_args(Initialisation))
+        check_choice("init", init, get_args(Initialization))
         if not width > 0:
             raise SpecError(f"width = {width!r} must be positive.")
         super().__init__()
@@ -125,9 +125,9 @@ class VGG(ImageClassifier):
         self.num_classes = num_classes
         self.pre_logits: nn.Module = HiddenLayers(chans, drop_rate=drop_rate) if hidden_layers else nn.Identity()
         self.head = Head(self.head_hidden_size, num_classes, drop_rate=drop_rate)
-        self.initialise(init)
+        self.initialize(init)
 
-    def initialise(self, init: Initialisation) -> None:
+    def initialize(self, init: Initialization) -> None:
         """Draws ``he``: torchvision's, by fan out, hidden layers N(0, 0.01^2). ``paper``: all N(0, 0.1^2); biases 0.
 
         The paper's 10^-2 is a variance, and its deeper networks start from configuration A's weights.

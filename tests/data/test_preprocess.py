@@ -136,17 +136,17 @@ def test_grey_from_colour_is_pillows_for_every_level():
     pixels = torch.randint(256, (1, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     transform = Transform(Preprocess(input_size=(1, 256, 256), crop_pct=1.0, mean=(0.0,), std=(1.0,)))
     image = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
-    grey = torch.frombuffer(bytearray(image.convert("L").tobytes()), dtype=torch.uint8).view(1, 1, 256, 256)
-    assert torch.equal(transform.batch(pixels), grey / 255)
+    gray = torch.frombuffer(bytearray(image.convert("L").tobytes()), dtype=torch.uint8).view(1, 1, 256, 256)
+    assert torch.equal(transform.batch(pixels), gray / 255)
 
 
 def test_alpha_is_dropped_and_palettes_are_looked_up():
     transform = Transform(Preprocess(input_size=(3, 8, 8), crop_pct=1.0))
-    colour = Image.effect_noise((8, 8), 90).convert("RGB")
-    with_alpha = colour.copy()
+    color = Image.effect_noise((8, 8), 90).convert("RGB")
+    with_alpha = color.copy()
     with_alpha.putalpha(Image.effect_noise((8, 8), 50))
-    assert torch.equal(transform(with_alpha), transform(colour))
-    palette = colour.quantize(16)
+    assert torch.equal(transform(with_alpha), transform(color))
+    palette = color.quantize(16)
     expected = transform(palette.convert("RGB"))
     palette.info["transparency"] = bytes(range(16))  # Pillow would warn of this
     assert torch.equal(transform(palette), expected)
@@ -202,9 +202,9 @@ def test_a_name_means_what_its_network_does(model: torch.nn.Module, photo: Image
 
 
 def test_grey_images_are_repeated_for_a_network_of_colour(model: torch.nn.Module, photo: Image.Image) -> None:
-    grey = photo.convert("L")
-    expected = zoo.preprocess(model)(grey.convert("RGB"))
-    for image in (np.array(grey), np.array(grey)[..., None], torch.from_numpy(np.array(grey))[None]):
+    gray = photo.convert("L")
+    expected = zoo.preprocess(model)(gray.convert("RGB"))
+    for image in (np.array(gray), np.array(gray)[..., None], torch.from_numpy(np.array(gray))[None]):
         assert torch.equal(zoo.transforms(model)(image), expected)
 
 
@@ -244,8 +244,8 @@ def test_a_transform_for_training_is_torchvisions_and_takes_batches(photo: Image
     made = v2.Compose([transform])(batch)
     assert type(made) is torch.Tensor
     assert made.shape == (2, 3, 32, 32)
-    grey = zoo.transforms(zoo.create("resnet20", in_chans=1), train=True)
-    assert grey(photo).shape == (1, 32, 32)
+    gray = zoo.transforms(zoo.create("resnet20", in_chans=1), train=True)
+    assert gray(photo).shape == (1, 32, 32)
 
 
 def test_training_without_torchvision_names_the_extra(monkeypatch: pytest.MonkeyPatch, photo: Image.Image) -> None:

@@ -109,8 +109,8 @@ def test_training_on_a_data_set_is_training_on_its_images(digits: ImageSet, tmp_
 
 
 def test_images_of_grey_and_colour_are_all_colour() -> None:
-    grey, colour = Image.new("L", (4, 4), 7), Image.new("RGB", (4, 4), (1, 2, 3))
-    found = zoo.data.from_dataset(Pairs([(grey, 0), (colour, 1)]))
+    gray, color = Image.new("L", (4, 4), 7), Image.new("RGB", (4, 4), (1, 2, 3))
+    found = zoo.data.from_dataset(Pairs([(gray, 0), (color, 1)]))
     assert found.pixels is not None
     assert found.pixels[:, :, 0, 0].tolist() == [[7, 7, 7], [1, 2, 3]]
 

@@ -271,11 +271,11 @@ def test_classes_that_no_manifest_names_are_those_of_the_file() -> None:
 @pytest.mark.parametrize("channels", [1, 6])
 def test_a_trained_first_layer_takes_other_channels_and_answers_grey_as_colour(name: str, channels: int) -> None:
     """One channel is the sum over three, so that a grey image gives what it gives as colour."""
-    colour, other = zoo.create(name).eval(), zoo.create(name, in_chans=channels).eval()
-    grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    color, other = zoo.create(name).eval(), zoo.create(name, in_chans=channels).eval()
+    gray = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        logits = other(grey.expand(-1, channels, -1, -1))
-        torch.testing.assert_close(logits, colour(grey.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-3)
+        logits = other(gray.expand(-1, channels, -1, -1))
+        torch.testing.assert_close(logits, color(gray.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["kmeans_svm.c10", "scatter_linear.c10"])

@@ -23,7 +23,7 @@ from zoo.training import Recipe, Run, TrainingData
 from zoo.training.run import Silent
 from zoo_alexnet import plugin
 from zoo_alexnet.model import AlexNet
-from zoo_alexnet.training import renormalise, renormalising, train
+from zoo_alexnet.training import renormalize, renormalizing, train
 
 MODELS = {model.name: model for model in plugin.models}
 
@@ -360,7 +360,7 @@ def test_no_checkpoint_holds_a_filter_beyond_the_radius_not_even_within_an_epoch
 def test_after_training_other_optimisers_are_as_they_were(tmp_path: Path) -> None:
     network, _ = trained(tmp_path, Recipe(epochs=1, batch_size=32, lr=0.01))
     other = AlexNet(design="small", init="torch", num_classes=2)
-    with renormalising(network, RADIUS):
+    with renormalizing(network, RADIUS):
         step(other)
     step(network)
     for left_alone in (network, other):
@@ -385,7 +385,7 @@ def test_renormalising_keeps_a_filters_direction_and_the_layout_in_memory() -> N
     weight = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     weight[:3] *= 0.01
     changed = weight.clone(memory_format=torch.channels_last)
-    renormalise(changed, 0.1)
+    renormalize(changed, 0.1)
     assert changed.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(changed[:3], weight[:3])
     assert changed[3:].square().mean(dim=(1, 2, 3)).sqrt().tolist() == pytest.approx([0.1] * 3, rel=1e-6)

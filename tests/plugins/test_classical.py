@@ -65,10 +65,10 @@ def clusters(count: int, dimensions: int, seed: int = 0) -> Tensor:
 def test_sift_on_a_grid_is_opencvs_on_the_same_keypoints_as_roots_of_shares(photograph: np.ndarray) -> None:
     import cv2
 
-    grey = np.ascontiguousarray(photograph[..., 1])
-    keypoints = [cv2.KeyPoint(float(x), float(y), 16 / 6, 0.0) for y, x in grid(grey.shape, 16, 8)]
-    _, expected = cv2.SIFT_create().compute(grey, keypoints)
-    places, vectors = sift(grey, 16, 8)
+    gray = np.ascontiguousarray(photograph[..., 1])
+    keypoints = [cv2.KeyPoint(float(x), float(y), 16 / 6, 0.0) for y, x in grid(gray.shape, 16, 8)]
+    _, expected = cv2.SIFT_create().compute(gray, keypoints)
+    places, vectors = sift(gray, 16, 8)
     assert vectors.shape == (256, 128)
     torch.testing.assert_close(vectors, torch.from_numpy(np.sqrt(expected / expected.sum(axis=1, keepdims=True))))
     assert torch.allclose(vectors.square().sum(dim=1), torch.ones(256))  # Hellinger's: of norm 1
@@ -89,12 +89,12 @@ def test_keypoints_are_the_librarys_own(photograph: np.ndarray) -> None:
     from mahotas.features import surf as mahotas_surf
 
     image = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
-    grey = (image[0] * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0).mul(255).round().byte().numpy()
+    gray = (image[0] * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0).mul(255).round().byte().numpy()
     options: dict[str, Any] = {"sampling": "keypoints", "sides": (16,), "step": 8, "in_chans": 3}
     (local,) = Extractor("sift", **options)(image)
-    assert len(local.vectors) == len(cv2.SIFT_create().detect(grey, None)) > 20
+    assert len(local.vectors) == len(cv2.SIFT_create().detect(gray, None)) > 20
     (local,) = Extractor("surf", **options)(image)
-    expected = mahotas_surf.surf(grey)
+    expected = mahotas_surf.surf(gray)
     np.testing.assert_allclose(local.vectors.numpy(), expected[:, 6:], rtol=1e-6)
     np.testing.assert_allclose(local.places.numpy() * 140, expected[:, :2], rtol=1e-5)
 
@@ -102,10 +102,10 @@ def test_keypoints_are_the_librarys_own(photograph: np.ndarray) -> None:
 def test_surf_on_a_grid_is_mahotas_dense_surf_of_that_scale(photograph: np.ndarray) -> None:
     from mahotas.features import surf as mahotas_surf
 
-    grey = np.ascontiguousarray(photograph[:137, :137, 1])  # so that both grids hold 20, 28, ...
-    expected = mahotas_surf.dense(grey, 8, scale=2.0, include_interest_point=True)
+    gray = np.ascontiguousarray(photograph[:137, :137, 1])  # so that both grids hold 20, 28, ...
+    expected = mahotas_surf.dense(gray, 8, scale=2.0, include_interest_point=True)
     theirs = {(y, x): row for (y, x), row in zip(expected[:, :2].tolist(), expected[:, -64:], strict=True)}
-    local = surf(grey, 40, 8)
+    local = surf(gray, 40, 8)
     assert len(local.vectors) >= 81  # mahotas leaves out those whose patch, turned, would reach over the border
     for (y, x), vector in zip((local.places * 137).round().tolist(), local.vectors.numpy(), strict=True):
         np.testing.assert_allclose(vector, theirs[y, x], rtol=1e-5, atol=1e-6)

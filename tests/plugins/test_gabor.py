@@ -223,10 +223,10 @@ def test_a_first_layer_sees_each_input_channel_once_an_orientation() -> None:
 def test_weights_for_grey_images_are_adapted_to_colour(tmp_path: Path) -> None:
     network, file = gcn4(kernel_size=3).eval(), tmp_path / "gcn.safetensors"
     safetensors_file.write(network.state_dict(), file, {"model": "gcn4_3x3"})
-    colour = zoo.create("gcn4_3x3", weights=file, in_chans=3).eval()
-    grey = noise(2, 1, 28, 28)
+    color = zoo.create("gcn4_3x3", weights=file, in_chans=3).eval()
+    gray = noise(2, 1, 28, 28)
     with torch.no_grad():
-        torch.testing.assert_close(colour(grey.expand(-1, 3, -1, -1)), network(grey), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(color(gray.expand(-1, 3, -1, -1)), network(gray), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_begin_with_hes_variance_by_the_fan_of_all_orientations() -> None:

@@ -246,13 +246,13 @@ def test_torchvisions_transform_input_is_our_preprocessing() -> None:
     transforms = GoogLeNet_Weights.IMAGENET1K_V1.transforms()
     preprocess = MODELS["googlenet_tv"].preprocess
 
-    def normalised(mean: Any, std: Any) -> Tensor:
+    def normalized(mean: Any, std: Any) -> Tensor:
         return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
     with torch.no_grad():
-        expected = theirs.eval()(normalised(transforms.mean, transforms.std))
-        got = ours.eval()(normalised(preprocess.mean, preprocess.std))
-        other = ours(normalised(transforms.mean, transforms.std))
+        expected = theirs.eval()(normalized(transforms.mean, transforms.std))
+        got = ours.eval()(normalized(preprocess.mean, preprocess.std))
+        other = ours(normalized(transforms.mean, transforms.std))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert (other - expected).abs().max() > 0.01 * expected.abs().max()
     assert int(224 / preprocess.crop_pct) == transforms.resize_size[0]

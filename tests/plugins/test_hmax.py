@@ -36,7 +36,7 @@ def test_conformance(check: Check) -> None:
 
 
 @pytest.fixture(scope="module")
-def grey() -> Tensor:
+def gray() -> Tensor:
     """Photographs as the network sees them, N 1 140 140 in [0, 1]."""
     return (photographs(3, 140).mean(dim=1, keepdim=True) + 1) / 2
 
@@ -121,9 +121,9 @@ def test_a_filter_is_the_papers_gabor_in_a_disc_of_mean_zero_and_norm_one(scale:
         assert np.corrcoef(wave[disc], got[disc])[0, 1] == pytest.approx(1, abs=1e-6)
 
 
-def test_s1_is_normalised_by_local_energy(small: HMAX, grey: Tensor) -> None:
+def test_s1_is_normalised_by_local_energy(small: HMAX, gray: Tensor) -> None:
     """Each cell is the cosine between its filter and the patch it sees, without sign; at the border it is silent."""
-    image = grey[:1]
+    image = gray[:1]
     for band in (0, 7):
         simple = small.s1[band](image)[0]
         assert 0 <= float(simple.min()) < float(simple.max()) <= 1
@@ -146,9 +146,9 @@ def test_a_black_image_is_silent_and_has_a_gradient() -> None:
     assert image.grad.isfinite().all()
 
 
-def test_c1_is_the_maximum_over_both_scales_and_a_window(small: HMAX, grey: Tensor) -> None:
+def test_c1_is_the_maximum_over_both_scales_and_a_window(small: HMAX, gray: Tensor) -> None:
     for s1, c1, band in zip(small.s1, small.c1, BANDS, strict=True):
-        simple = s1(grey[:1])[0].numpy()  # 2 4 H W
+        simple = s1(gray[:1])[0].numpy()  # 2 4 H W
         complex_ = c1(torch.from_numpy(simple)[None])[0].numpy()
         for row, column in ((0, 0), (2, 5), (complex_.shape[1] - 1, complex_.shape[2] - 1)):
             top, left = row * band.step, column * band.step
@@ -184,15 +184,15 @@ def test_a_map_smaller_than_a_prototype_is_continued_by_silence() -> None:
     torch.testing.assert_close(cells(maps)[0, :, 0, 2], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_beta_depends_on_the_size_of_a_patch(grey: Tensor) -> None:
+def test_beta_depends_on_the_size_of_a_patch(gray: Tensor) -> None:
     network, alike = HMAX(prototypes=2, beta=0.5), HMAX(prototypes=2, beta=0.5, scale_by_size=False)
     alike.load_state_dict(network.state_dict())
-    maps = network.forward_c1(grey)
+    maps = network.forward_c1(gray)
     with torch.no_grad():
-        scaled, unscaled = (net.forward_features(grey).split(2, dim=1) for net in (network, alike))
+        scaled, unscaled = (net.forward_features(gray).split(2, dim=1) for net in (network, alike))
     for index, side in enumerate(SIDES):
         cells = network.s2[index].prototypes
-        nearest = torch.full((len(grey), 2), math.inf)
+        nearest = torch.full((len(gray), 2), math.inf)
         for band in maps:
             if min(band.shape[2:]) >= side:
                 patches = F.unfold(band, side).transpose(1, 2)
@@ -211,16 +211,16 @@ def test_an_image_of_any_size_from_37_pixels_on_has_features(small: HMAX) -> Non
         small(torch.rand(2, 1, 36, 90))
 
 
-def test_a_colour_image_becomes_grey_as_pillow_makes_it(grey: Tensor) -> None:
-    colour, one, two = HMAX(prototypes=2, in_chans=3), HMAX(prototypes=2), HMAX(prototypes=2, in_chans=2)
-    for network in (colour, two):
+def test_a_colour_image_becomes_grey_as_pillow_makes_it(gray: Tensor) -> None:
+    color, one, two = HMAX(prototypes=2, in_chans=3), HMAX(prototypes=2), HMAX(prototypes=2, in_chans=2)
+    for network in (color, two):
         network.load_state_dict(one.state_dict())
     photograph = (photographs(1, 140) + 1) / 2
     luma = (photograph * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
     with torch.no_grad():
-        torch.testing.assert_close(colour(photograph), one(luma), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(two(grey.repeat(1, 2, 1, 1)), one(grey), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(colour(grey.repeat(1, 3, 1, 1)), one(grey), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(color(photograph), one(luma), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(two(gray.repeat(1, 2, 1, 1)), one(gray), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(color(gray.repeat(1, 3, 1, 1)), one(gray), rtol=1e-4, atol=1e-4)
 
 
 # ---- Training ----
@@ -232,8 +232,8 @@ def as_set(images: Tensor) -> ImageSet:
     return ImageSet("few", "train", ("a", "b"), torch.arange(len(pixels)) % 2, pixels)
 
 
-def test_prototypes_are_patches_of_c1_of_training_images_and_follow_the_seed(grey: Tensor) -> None:
-    images, network = as_set(grey), HMAX(prototypes=4)
+def test_prototypes_are_patches_of_c1_of_training_images_and_follow_the_seed(gray: Tensor) -> None:
+    images, network = as_set(gray), HMAX(prototypes=4)
     imprint(network, images, MODEL.preprocess, seed=1)
     maps = network.forward_c1(images.pixels.float() / 255)
     for side, cells in zip(SIDES, network.s2, strict=True):
@@ -268,12 +268,12 @@ def test_the_linear_layer_is_the_svm_with_the_features_standardisation_folded_in
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_images_too_small_for_a_prototype_are_refused(grey: Tensor, tmp_path: Path) -> None:
+def test_images_too_small_for_a_prototype_are_refused(gray: Tensor, tmp_path: Path) -> None:
     small_input = Recipe(**SETTINGS, input_size=64)
     preprocess = zoo.spec.Preprocess(input_size=(1, 64, 64), crop_pct=1.0, mean=(0.0,), std=(1.0,))
     run = Run(tmp_path, display=Silent())
     with pytest.raises(DataError, match="no map of C1 to cut a prototype of 16 x 16"):
-        train(HMAX(prototypes=1), TrainingData(as_set(grey)), small_input, run, preprocess=preprocess, device="cpu")
+        train(HMAX(prototypes=1), TrainingData(as_set(gray)), small_input, run, preprocess=preprocess, device="cpu")
 
 
 @pytest.mark.parametrize(("arguments", "said"), [({"prototypes": 0}, "prototypes = 0"), ({"beta": 0.0}, "beta = 0.0")])

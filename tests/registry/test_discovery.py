@@ -75,7 +75,7 @@ def test_a_name_in_the_environment_that_no_plugin_has_is_warned_of(
 
 
 NEWER = [
-    plugin("pet", "pet_net", api=str(API + 1), colour="'red'"),
+    plugin("pet", "pet_net", api=str(API + 1), color="'red'"),
     plugin("pet", "pet_net", api=str(API + 1)).replace("build=", "colour='red', build="),
     f"from zoo.spec import NewThing\n{plugin('pet', 'pet_net', api=str(API + 1))}",
 ]

@@ -133,8 +133,8 @@ def test_whatever_is_written_the_answer_is_a_row_or_a_spec_error(fields: dict[st
 
 def test_presets_leave_pixels_in_the_range_that_they_name() -> None:
     black_and_white = torch.tensor([0, 255], dtype=torch.uint8).repeat(8, 4).expand(3, 8, 8)
-    grey = Transform(unscaled(1, 8)).batch(black_and_white[None, :1])
-    assert grey.unique().tolist() == [0, 1]
+    gray = Transform(unscaled(1, 8)).batch(black_and_white[None, :1])
+    assert gray.unique().tolist() == [0, 1]
     bytes_ = Transform(Preprocess((3, 8, 8), 1.0, mean=(0.0,) * 3, std=STD_255)).batch(black_and_white[None])
     assert bytes_.unique().tolist() == pytest.approx([0, 255])
     assert Preprocess() == IMAGENET

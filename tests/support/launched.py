@@ -72,7 +72,7 @@ def convolutions(*, has_norm: bool = False) -> nn.Module:
     )  # fmt: skip
 
 
-def normalised() -> nn.Module:
+def normalized() -> nn.Module:
     return convolutions(has_norm=True)
 
 
@@ -86,8 +86,8 @@ CASES = {
     "uneven": Case(Recipe(**{**PLAIN, "batch_size": 17})),
     "pieces": Case(Recipe(**{**PLAIN, "batch_size": 17, "accumulate": 3, "clip_grad": 0.5})),
     "averaged": Case(Recipe(**{**PLAIN, "ema": 0.9, "validation": 20, "optimizer": "adamw", "lr": 0.002})),
-    "together": Case(Recipe(**{**PLAIN, "batch_size": 17, "sync_norm": True, "ema": 0.9}), normalised),
-    "apart": Case(Recipe(**{**PLAIN, "epochs": 1, "batch_size": 72, "warmup_epochs": 0}), normalised),
+    "together": Case(Recipe(**{**PLAIN, "batch_size": 17, "sync_norm": True, "ema": 0.9}), normalized),
+    "apart": Case(Recipe(**{**PLAIN, "epochs": 1, "batch_size": 72, "warmup_epochs": 0}), normalized),
     # Along gradients, not their signs, which a rounding can turn over.
     "attacked": Case(
         Recipe(**{**PLAIN, "batch_size": 17, "accumulate": 3, "adversarial": Adversary("pgd_l2", 1.0, 2, clean=0.25)})

@@ -236,7 +236,7 @@ def test_processes_that_see_different_checkpoints_do_not_go_on(together: Callabl
 def test_afterwards_a_network_is_its_process_own_and_plain_again(together: Callable[[int], Path]) -> None:
     """The first process computed a gradient with which no other one helped."""
     for process in seen(together(2)):
-        assert process["kinds"] == [type(module).__name__ for module in launched.normalised().modules()]
+        assert process["kinds"] == [type(module).__name__ for module in launched.normalized().modules()]
 
 
 def test_more_processes_than_images_in_a_batch_are_refused() -> None:

@@ -92,8 +92,8 @@ def test_a_teacher_of_colour_sees_grey_images_as_grey_colours() -> None:
     teacher = find_teacher("resnet20.c10")
     pixels = torch.randint(256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     expected = teacher.network(zoo.preprocess(teacher.network).batch(pixels.expand(-1, 3, -1, -1)))
-    grey = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=(0.0,), std=(1.0,))
-    torch.testing.assert_close(teacher.logits(pixels / 255, grey), expected, rtol=1e-4, atol=1e-4)
+    gray = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=(0.0,), std=(1.0,))
+    torch.testing.assert_close(teacher.logits(pixels / 255, gray), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["neocognitron_1980", "hmax"])

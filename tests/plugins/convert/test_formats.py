@@ -489,7 +489,7 @@ def test_an_onnx_file_that_points_elsewhere_is_refused(places: list[str], small:
     file = tmp_path / "in" / "net.onnx"
     to_onnx(zoo.create(small, num_classes=5), file, torch.zeros(1, 3, 8, 8), beside="data")
     model = onnx.load(str(file), load_external_data=False)
-    for stored in [initialiser.external_data for initialiser in model.graph.initializer if initialiser.external_data]:
+    for stored in [initializer.external_data for initializer in model.graph.initializer if initializer.external_data]:
         next(entry for entry in stored if entry.key == "location").value = places[0]
         for place in places[1:]:
             stored.add(key="location", value=place)

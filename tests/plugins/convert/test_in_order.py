@@ -71,15 +71,15 @@ def rewritten(file: Path, change: Callable[[Any], None]) -> Path:
 
 def rename(graph: Any, names: dict[str, str]) -> None:
     """Gives initializers other names; the graph computes the same."""
-    for initialiser in graph.initializer:
-        initialiser.name = names.get(initialiser.name, initialiser.name)
+    for initializer in graph.initializer:
+        initializer.name = names.get(initializer.name, initializer.name)
     for node in graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = names.get(name, name)
 
 
-def anonymise(graph: Any) -> None:
-    rename(graph, {initialiser.name: f"t{number}" for number, initialiser in enumerate(graph.initializer)})
+def anonymize(graph: Any) -> None:
+    rename(graph, {initializer.name: f"t{number}" for number, initializer in enumerate(graph.initializer)})
 
 
 def compare(report: Any, module: nn.Module, images: Tensor) -> None:
@@ -126,7 +126,7 @@ def test_the_identity_of_a_folded_normalization_adds_its_bias_and_nothing_else(e
 
 def test_unfolded_normalisations_keep_their_tensors(tmp_path: Path) -> None:
     module, images = settled(zoo.create("resnet20"), 32), random_images(1, 3, 32, 32)
-    file = rewritten(export(module, tmp_path / "net.onnx", images, **TRAINED), anonymise)
+    file = rewritten(export(module, tmp_path / "net.onnx", images, **TRAINED), anonymize)
     report = convert(file, "resnet20", tmp_path / "out.safetensors")
     converted = safetensors_file.read(Path(report.file))
     for key, tensor in module.state_dict().items():
@@ -139,7 +139,7 @@ def test_unfolded_normalisations_keep_their_tensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["googlenet_small", *SLOW])
 def test_networks_whose_layers_run_in_the_order_of_their_keys_match(model: str, tmp_path: Path) -> None:
     module, images = settled(zoo.create(model), 32), random_images(1, 3, 32, 32)
-    file = rewritten(export(module, tmp_path / "net.onnx", images, **TRAINED), anonymise)
+    file = rewritten(export(module, tmp_path / "net.onnx", images, **TRAINED), anonymize)
     compare(convert(file, model, tmp_path / "out.safetensors"), module, random_images(2, 3, 32, 32))
 
 
@@ -517,7 +517,7 @@ def published(name: str, file: Path) -> Path:
 
     model = onnx.load(str(Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"))
     graph, rng = model.graph, numpy.random.default_rng(0)
-    shapes = {initialiser.name: numpy_helper.to_array(initialiser) for initialiser in graph.initializer}
+    shapes = {initializer.name: numpy_helper.to_array(initializer) for initializer in graph.initializer}
     variances = {node.input[4] for node in graph.node if node.op_type == "BatchNormalization"}
     scales = {node.input[1] for node in graph.node if node.op_type == "BatchNormalization"}
     made = []

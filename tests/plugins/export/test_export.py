@@ -37,7 +37,7 @@ def run(file: Path, images: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def unit(pixels: Tensor, normalised: Tensor) -> Tensor:
+def unit(pixels: Tensor, normalized: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
@@ -46,8 +46,8 @@ def unit(pixels: Tensor, normalised: Tensor) -> Tensor:
     ("format", "options", "prepare", "allowed"),
     [
         ("onnx", {}, unit, 1e-5),
-        ("torch-export", {"preprocess": "beside"}, lambda pixels, normalised: normalised, 1e-5),
-        ("onnx", {"precision": "float16", "input": "uint8"}, lambda pixels, normalised: pixels, 1e-2),
+        ("torch-export", {"preprocess": "beside"}, lambda pixels, normalized: normalized, 1e-5),
+        ("onnx", {"precision": "float16", "input": "uint8"}, lambda pixels, normalized: pixels, 1e-2),
         ("onnx", {"precision": "int8"}, unit, 0.2),
     ],
     ids=["float32", "beside", "float16", "int8"],
@@ -58,10 +58,10 @@ def test_a_user_of_the_runtime_prepares_images_as_the_description_says(
     made = exports.made(root, format, **options)
     pixels, labels = (getattr(data.load("digits", "test"), name)[:40] for name in ("pixels", "labels"))
     model = zoo.create(NETWORK).eval()
-    normalised = zoo.preprocess(model).batch(pixels)
+    normalized = zoo.preprocess(model).batch(pixels)
     with torch.inference_mode():
-        expected = model(normalised)
-    got = run(made.file, prepare(pixels, normalised))
+        expected = model(normalized)
+    got = run(made.file, prepare(pixels, normalized))
     assert got.dtype == torch.float32
     assert (got - expected).abs().max() < allowed * expected.abs().max()
     assert got.argmax(1).equal(labels)

@@ -298,9 +298,9 @@ def test_feature_maps_are_drawn_on_request(page: Any, trial_address: str) -> Non
     data = canvas.evaluate("(one) => one.toDataURL()").partition(",")[2]
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
     assert shown.shape == (4, 9, 4)
-    grey = np.floor(255 * np.arange(32).reshape(2, 4, 4) / 31)
-    assert np.abs(shown[:, :4, 0] - grey[0]).max() <= 1
-    assert np.abs(shown[:, 5:, 0] - grey[1]).max() <= 1
+    gray = np.floor(255 * np.arange(32).reshape(2, 4, 4) / 31)
+    assert np.abs(shown[:, :4, 0] - gray[0]).max() <= 1
+    assert np.abs(shown[:, 5:, 0] - gray[1]).max() <= 1
     assert shown[:, 4, 3].max() == 0, "a gap between the maps"
 
 

@@ -74,12 +74,12 @@ def test_a_filter_of_zeros_is_fitted_by_nothing() -> None:
 
 
 def test_a_pattern_is_the_nearest_filter_of_one_colour() -> None:
-    grey = noise(5, 6, 6)
-    colour = torch.tensor([0.5, -1.5, 0.2])
-    weight = grey.unsqueeze(1) * colour.view(1, 3, 1, 1)
+    gray = noise(5, 6, 6)
+    color = torch.tensor([0.5, -1.5, 0.2])
+    weight = gray.unsqueeze(1) * color.view(1, 3, 1, 1)
     pattern, share = patterns(weight)
     torch.testing.assert_close(share, torch.ones(5, dtype=torch.float64))
-    torch.testing.assert_close(pattern, -grey.double() * float(colour.norm()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pattern, -gray.double() * float(color.norm()), atol=1e-5, rtol=0)
     half = torch.zeros(1, 2, 1, 2)
     half[0, 0, 0, 0] = half[0, 1, 0, 1] = 1.0
     assert patterns(half)[1].item() == pytest.approx(0.5)

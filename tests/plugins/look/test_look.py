@@ -160,8 +160,8 @@ def test_blur_is_scipys_and_jpeg_is_pillows() -> None:
         transform(image, "blur", 1.0)[0, 0].double(), torch.from_numpy(expected), atol=1e-5, rtol=0
     )
     buffer = io.BytesIO()
-    grey = Image.fromarray((image[0, 0] * 255).round().to(torch.uint8).numpy())
-    grey.save(buffer, "JPEG", quality=30)
+    gray = Image.fromarray((image[0, 0] * 255).round().to(torch.uint8).numpy())
+    gray.save(buffer, "JPEG", quality=30)
     decoded = torch.from_numpy(numpy.array(Image.open(buffer))) / 255
     torch.testing.assert_close(transform(image, "jpeg", 30)[0, 0], decoded)
 
