@@ -97,3 +97,18 @@ def test_compilation_captures_the_whole_network_as_one_graph(name: str) -> None:
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["googlenet_small_naive", "inception_v3", "inception_resnet_v1", "vgg11"])
+def test_torchvision_extracts_features_of_networks_that_look_at_their_input(name: str) -> None:
+    """Its extractor traces by torch.fx, to which values and sizes are unknown."""
+    extraction = pytest.importorskip("torchvision.models.feature_extraction", reason="needs torchvision")
+    torch.manual_seed(0)
+    model = zoo.create(name).eval()
+    stage = str(model.feature_info[-1]["module"])
+    side = max(model.zoo_info.preprocess.input_size[1] // 2, 32) if "vgg" not in name else 224
+    images = torch.rand(2, 3, side, side)
+    with torch.no_grad():
+        extracted = extraction.create_feature_extractor(model, [stage])(images)[stage]
+        expected = model.forward_intermediates(images, indices=1, intermediates_only=True)[0]
+    assert torch.equal(extracted, expected)

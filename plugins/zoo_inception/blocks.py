@@ -50,7 +50,7 @@ def concatenate(branches: Sequence[Tensor]) -> Tensor:
     batch normalisation's take ten times as long on the view.
     """
     for maps in branches:
-        if maps.requires_grad:
+        if isinstance(maps, Tensor) and maps.requires_grad:  # torch.fx traces without
             maps.register_hook(_copied)  # type: ignore[no-untyped-call]  # torch's
     return torch.cat(list(branches), dim=1)
 

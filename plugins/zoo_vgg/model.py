@@ -8,6 +8,7 @@ as convolutions, ``head.fc``.
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,7 +49,7 @@ class HiddenLayers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        if min(height, width) < _GRID:
+        if not isinstance(height, torch.fx.Proxy) and min(height, width) < _GRID:  # torch.fx traces the usual sizes
             x = F.adaptive_avg_pool2d(x, (max(height, _GRID), max(width, _GRID)))
         x = self.drop(self.act1(self.fc1(x)))  # B 512 h w -> B 4096 h-6 w-6
         out: Tensor = self.act2(self.fc2(x))
