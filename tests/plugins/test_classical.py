@@ -23,7 +23,7 @@ from zoo.training.run import Silent
 from zoo_classical import heads, plugin
 from zoo_classical.codings import CODINGS, BagOfWords, FisherVector, Projection
 from zoo_classical.descriptors import DIMENSIONS, Extractor, Local, grid, hog, sift, surf
-from zoo_classical.kmeans import CONTRAST, EPSILON, KMeansNet, Triangle, normalise, squared_hinge_svm
+from zoo_classical.kmeans import CONTRAST, EPSILON, KMeansNet, Triangle, normalize, squared_hinge_svm
 from zoo_classical.model import classical
 
 MODELS = {model.name: model for model in plugin.models}
@@ -327,9 +327,9 @@ def test_patches_are_normalised_as_the_authors_print_it() -> None:
     patch = torch.rand(4, 108)
     numbers = 255 * patch.double().numpy()
     expected = (numbers - numbers.mean(axis=1, keepdims=True)) / np.sqrt(numbers.var(axis=1, ddof=1)[:, None] + 10)
-    np.testing.assert_allclose(normalise(patch).numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(normalize(patch).numpy(), expected, rtol=1e-4, atol=1e-5)
     assert CONTRAST == 10
-    assert not normalise(torch.full((1, 108), 0.3)).abs().max() > 1e-5
+    assert not normalize(torch.full((1, 108), 0.3)).abs().max() > 1e-5
 
 
 def test_whitened_patches_have_identity_covariance_up_to_epsilon(images: Tensor) -> None:
