@@ -348,9 +348,9 @@ def _sha256(line: Selected) -> str | ZooError:
     if line.weights is None:
         return ""
     try:
-        found = resolve.find(line.name)
-        weights = resolve.weights_for(found)
-        return weights.sha256 or first_use.fetch(found, weights).weights.sha256
+        match = resolve.find(line.name)
+        weights = resolve.weights_for(match)
+        return weights.sha256 or first_use.fetch(match, weights).weights.sha256
     except ZooError as error:
         return error
 

@@ -221,8 +221,8 @@ def _expected(training: Training, epochs: int | None) -> float | None:
     from zoo.training import choice
 
     try:
-        found = resolve.find(training.model or training.init or "")
-        rows = choice.rows(found.plugin, found.model)
+        match = resolve.find(training.model or training.init or "")
+        rows = choice.rows(match.plugin, match.model)
     except ZooError:
         return None
     for row in rows:

@@ -75,21 +75,21 @@ class Choice(msgspec.Struct, frozen=True):
 class _Candidate:
     """A reading that fits; its network is built on demand."""
 
-    def __init__(self, fitted: Fitted, found: Found, about: Mapping[str, Any], stated: Stated) -> None:
-        self.fitted, self._model = fitted, found.model
+    def __init__(self, fitted: Fitted, match: Found, about: Mapping[str, Any], stated: Stated) -> None:
+        self.fitted, self._model = fitted, match.model
         self.num_classes, self.in_chans = fitted.num_classes, fitted.in_chans
         self.assumed: list[str] = []
         preprocess = self._preprocess(about, stated)
         classes = self._classes(about, stated)
-        args = {**found.model.args, **fitted.args}
+        args = {**match.model.args, **fitted.args}
         hidden = [
             f"{key} {args.get(key, '(its default)')}"
-            for key in dict.fromkeys([*fitted.key_map.args, *found.model.file_args])
+            for key in dict.fromkeys([*fitted.key_map.args, *match.model.file_args])
             if key not in stated.args and key not in about.get("args", {})
         ]
         if hidden and not about.get("model"):
             self.assumed.append(f"{ARGUMENTS} (a tensor need not show them): {', '.join(hidden)}")
-        self.info = ModelInfo(found.model.name, found.model, None, None, preprocess, classes, (), args)
+        self.info = ModelInfo(match.model.name, match.model, None, None, preprocess, classes, (), args)
 
     def _preprocess(self, about: Mapping[str, Any], stated: Stated) -> Preprocess:
         unknown = next((key for key in stated.preprocess if key not in Preprocess.__struct_fields__), None)
@@ -159,7 +159,7 @@ class _Candidate:
 
 def choose(
     tried: list[Fitted],
-    found: Found,
+    match: Found,
     about: Mapping[str, Any],
     stated: Stated,
     source: str,
@@ -172,11 +172,11 @@ def choose(
     :class:`TensorMismatchError` if none fits, and :class:`WeightsError` if those that fit compute different functions
     and there is no score to decide.
     """
-    candidates = [_Candidate(fitted, found, about, stated) for fitted in tried if fitted.problem is None]
+    candidates = [_Candidate(fitted, match, about, stated) for fitted in tried if fitted.problem is None]
     if prove is not None:
         candidates = [candidate for candidate in candidates if candidate.is_proven(prove)]
     if not candidates:
-        raise mismatch(tried, found)
+        raise mismatch(tried, match)
     groups = _alike(candidates)
     scores: dict[str, Report] = {}
     if score is not None:

@@ -120,29 +120,29 @@ def convert(
     """
     stated = stated or Stated()
     parsed = names.parse(name)
-    found = registry.current().find(str(parsed._replace(tag="")))
-    tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
-    fitting.maps_of(found, key_map)  # an unknown one is an error before a long download
-    _check_place(out, f"{found.model.name}.{tag}", overwrite)
+    match = registry.current().find(str(parsed._replace(tag="")))
+    tag = parsed.tag or _tag_of(out, match.model.name) or names.as_part(out.stem)
+    fitting.maps_of(match, key_map)  # an unknown one is an error before a long download
+    _check_place(out, f"{match.model.name}.{tag}", overwrite)
     if isinstance(source, str) and is_address(source):
         place = download(source, sha256=sha256, progress=progress)
     else:
         place = Source(Path(source), Path(source).name)
-    checkpoint, choice = read(place, found, stated, key_map=key_map, state=state, score=score)
+    checkpoint, choice = read(place, match, stated, key_map=key_map, state=state, score=score)
     require_score(choice, place.name, at_least)
     fitted = choice.fitted
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **checkpoint.about, **describe(choice)}
-    if not found.row.is_builtin:  # whose files must not change with the version of Zoo
-        about |= registry.current().distribution_of(found.model)
-    hooks.args_of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
+    if not match.row.is_builtin:  # whose files must not change with the version of Zoo
+        about |= registry.current().distribution_of(match.model)
+    hooks.args_of_file(match.model, fitted.args, out.name)  # or nobody could load what is written
     digest = safetensors_file.write(fitted.tensors, out, about)
     if (proof := fitted.proof) is not None:  # not in the file, whose bytes must not depend on the machine
         about = {**about, "origin": f"{origin}; {proof}"}
-    entry = _enter(out, found, tag, digest, about)
+    entry = _enter(out, match, tag, digest, about)
     is_proven = proof is not None and not proof.problem
     return ConversionReport(
-        model=found.model.name,
+        model=match.model.name,
         weights=entry.name,
         file=str(out),
         sha256=digest,
@@ -166,62 +166,62 @@ def convert(
 
 def read(
     place: Source,
-    found: Found,
+    match: Found,
     stated: Stated,
     *,
     key_map: str | None = None,
     state: str = "",
     score: Score | None = None,
 ) -> tuple[formats.Checkpoint, Choice]:
-    """Reads the checkpoint at ``place``, and how its tensors become those of ``found``; raises as :func:`convert`."""
-    maps = fitting.maps_of(found, key_map)
+    """Reads the checkpoint at ``place``, and how its tensors become those of ``match``; raises as :func:`convert`."""
+    maps = fitting.maps_of(match, key_map)
     tool = extensions.format_of(place.name, "converters")
     suffix = Path(place.name).suffix
     checkpoint = (
         formats.read(place.path, suffix, state=state)
         if tool is None or tool.is_builtin
-        else _read_by(tool.address, place, found)
+        else _read_by(tool.address, place, match)
     )
     loading.require_finite(checkpoint.tensors, place.name)
     about = checkpoint.about
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
-    args = {**hooks.args_of_file(found.model, about.get("args", {}), place.name), **stated.args}
-    tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
+    args = {**hooks.args_of_file(match.model, about.get("args", {}), place.name), **stated.args}
+    tried = _read(checkpoint.tensors, maps, match, args, place.name, stated.trunk)
     prove = None
     if checkpoint.graph is not None:
         prove = Prover(place.path, checkpoint.graph, is_scored=score is not None).prove
         if (size := onnx.input_size(checkpoint.graph)) is not None:
             stated = msgspec.structs.replace(stated, preprocess={"input_size": size, **stated.preprocess})
     try:
-        choice = choose(tried, found, about, stated, place.name, score, prove)
+        choice = choose(tried, match, about, stated, place.name, score, prove)
     except TensorMismatchError as error:
         if about.get("model"):
             raise
         arranged: list[Fitted] = []
         try:
-            arranged = fitting.read_in_order(checkpoint, maps, found, args, trunk=stated.trunk)
+            arranged = fitting.read_in_order(checkpoint, maps, match, args, trunk=stated.trunk)
             if prove is None and score is None:
                 raise TensorMismatchError(
                     "They fit, which alone proves nothing.",
                     hint="--check DATA (score) accepts that order if the network then scores on DATA.",
                 )
-            choice = choose([*tried, *arranged], found, about, stated, place.name, score, prove)
+            choice = choose([*tried, *arranged], match, about, stated, place.name, score, prove)
         except TensorMismatchError as problem:
             raise (_both(error, problem) if prove or arranged else error) from None
     loading.require_finite(choice.fitted.tensors, place.name)
     return checkpoint, choice
 
 
-def convert_entry(file: Path, found: Found) -> tuple[dict[str, Tensor], Weights]:
+def convert_entry(file: Path, match: Found) -> tuple[dict[str, Tensor], Weights]:
     """Reads ``file`` as its entry ``found.weights`` says; the plugin's converter, which the cache calls.
 
     Returns the tensors, and the entry with what the file and its key map state. Raises as :func:`convert`.
     """
-    entry = found.weights
+    entry = match.weights
     assert entry is not None  # that of the file
     stated = Stated(args=entry.args, trunk=entry.num_classes == 0)
-    _, choice = read(Source(file, entry.file), found, stated, key_map=entry.key_map or None)
+    _, choice = read(Source(file, entry.file), match, stated, key_map=entry.key_map or None)
     return choice.fitted.tensors, msgspec.structs.replace(
         entry,
         key_map=choice.fitted.key_map.name,
@@ -255,12 +255,12 @@ def describe(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _read_by(address: str, place: Source, found: Found) -> formats.Checkpoint:
+def _read_by(address: str, place: Source, match: Found) -> formats.Checkpoint:
     """Returns a checkpoint in a format of another plugin, whose converter names tensors as the network does."""
-    entry = Weights(place.name, arch=found.model.name, tag="converted", pinned=False)
+    entry = Weights(place.name, arch=match.model.name, tag="converted", pinned=False)
     with blaming(address, place.name):
-        tensors, entry = registry.hook(address, role=hooks.CONVERT)(place.path, found._replace(weights=entry))
-    about = {"model": found.model.name, "args": entry.args, "classes": entry.classes}
+        tensors, entry = registry.hook(address, role=hooks.CONVERT)(place.path, match._replace(weights=entry))
+    about = {"model": match.model.name, "args": entry.args, "classes": entry.classes}
     preprocess = {"preprocess": msgspec.to_builtins(entry.preprocess)} if entry.preprocess else {}
     return formats.Checkpoint(dict(tensors), about | preprocess)
 
@@ -314,23 +314,23 @@ def _tag_of(out: Path, arch: str) -> str:
     return tag if out.name.startswith(f"{arch}.") and names.is_part(tag) else ""
 
 
-def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, Any]) -> Weights:
+def _enter(out: Path, match: Found, tag: str, sha256: str, about: Mapping[str, Any]) -> Weights:
     """Writes the entry of ``out`` into the manifest beside it, with a probe of the loaded network."""
-    module, info = loading.build_from(out, found.model)
+    module, info = loading.build_from(out, match.model)
     entry = Weights(
         file=out.name,
-        arch=found.model.name,
+        arch=match.model.name,
         tag=tag,
         sha256=sha256,
         size=out.stat().st_size,
         origin=str(about["origin"]),
         classes=info.classes,
         num_classes=about["num_classes"],
-        **counting.differing(module, found.model, info.preprocess.input_size),
+        **counting.differing(module, match.model, info.preprocess.input_size),
         preprocess=info.preprocess,
         args=about["args"],
         probe=probe.take(module, info.preprocess),
-        **registry.current().distribution_of(found.model),
+        **registry.current().distribution_of(match.model),
     )
     file = out.parent / "manifest.toml"
     text = file.read_text(encoding="utf-8") if file.exists() else _HEADER

@@ -55,22 +55,22 @@ class Fitted(msgspec.Struct):
     """Whether it was compared with the network, so that the problem lists tensors."""
 
 
-def maps_of(found: Found, wanted: str | None) -> list[KeyMap]:
+def maps_of(match: Found, wanted: str | None) -> list[KeyMap]:
     """Returns the key map ``wanted``, or all of the family, unchanged keys first. Raises :class:`UnknownNameError`."""
-    maps = [AS_IS, *extensions.own_key_maps(found)]
+    maps = [AS_IS, *extensions.own_key_maps(match)]
     if wanted is None:
         return maps
-    chosen = AS_IS if wanted == AS_IS.name else extensions.find_key_map(found, wanted)
+    chosen = AS_IS if wanted == AS_IS.name else extensions.find_key_map(match, wanted)
     if chosen is None:
-        names = [*(known.name for known in maps), *extensions.brought_key_maps(found)]
-        raise UnknownNameError.of("key map", wanted, names, hint=f"{found.plugin.name} has {', '.join(names)}.")
+        names = [*(known.name for known in maps), *extensions.brought_key_maps(match)]
+        raise UnknownNameError.of("key map", wanted, names, hint=f"{match.plugin.name} has {', '.join(names)}.")
     return [chosen]
 
 
 def read_by(
     key_map: KeyMap,
     state: Mapping[str, Tensor],
-    found: Found,
+    match: Found,
     args: Mapping[str, Any],
     source: object,
     *,
@@ -83,8 +83,8 @@ def read_by(
         _rename(fitted, state, prefix)
         _transpose(fitted)
         _fold_biases(fitted)
-        _change_input(fitted, found.model)
-        _account(fitted, found.model, source)
+        _change_input(fitted, match.model)
+        _account(fitted, match.model, source)
         _change_epsilon(fitted)
     except TensorMismatchError as error:
         fitted.problem = error
@@ -92,23 +92,23 @@ def read_by(
         raise
     except (PluginError, SpecError, UnknownNameError) as error:  # a network that cannot take the map's arguments
         fitted.problem = TensorMismatchError(
-            f"{found.model.name} cannot be built with the arguments of {key_map.name}: {error}"
+            f"{match.model.name} cannot be built with the arguments of {key_map.name}: {error}"
         )
     return fitted
 
 
-def mismatch(tried: list[Fitted], found: Found) -> TensorMismatchError:
+def mismatch(tried: list[Fitted], match: Found) -> TensorMismatchError:
     """Returns the error if no reading fits, with the problems of the nearest."""
     nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
     assert nearest.problem is not None
     names = ", ".join(fitted.key_map.name for fitted in tried)
-    heads = tuple(f"missing     {head}." for head in found.model.head)
+    heads = tuple(f"missing     {head}." for head in match.model.head)
     problems = [line.strip() for line in nearest.problem.message.splitlines()[1:]]
     is_headless = nearest.is_compared and bool(problems) and all(line.startswith(heads) for line in problems)
-    others = extensions.brought_key_maps(found) if len(tried) > 1 else {}
+    others = extensions.brought_key_maps(match) if len(tried) > 1 else {}
     more = f" Not tried, because other plugins bring them: --from {' or --from '.join(others)}." if others else ""
     return TensorMismatchError(
-        f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.{more}\n"
+        f"No key map of {match.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.{more}\n"
         + nearest.problem.message,
         hint="Only the head is missing: --trunk (Stated(trunk=True)) converts to a network that computes features."
         if is_headless
@@ -223,9 +223,9 @@ def _is_flattened(got: torch.Size, expected: torch.Size) -> bool:
 
 
 def read_in_order(
-    checkpoint: Checkpoint, maps: list[KeyMap], found: Found, args: Mapping[str, Any], *, trunk: bool
+    checkpoint: Checkpoint, maps: list[KeyMap], match: Found, args: Mapping[str, Any], *, trunk: bool
 ) -> list[Fitted]:
-    """Returns the readings in order that fit a network of ``found``, one for each set of arguments of ``maps``.
+    """Returns the readings in order that fit a network of ``match``, one for each set of arguments of ``maps``.
 
     An ONNX file's tensors are in the order in which its graph uses them. If it has no normalizations, they were folded
     into the layers before them; files of which only some were folded are refused. Only the arguments, the input and
@@ -248,7 +248,7 @@ def read_in_order(
     for key_map in distinct.values():
         for uses, folded in variants:
             try:
-                fitted = _match(uses, key_map, found, args, trunk=trunk, is_folded=is_folded, is_stated=len(maps) == 1)
+                fitted = _match(uses, key_map, match, args, trunk=trunk, is_folded=is_folded, is_stated=len(maps) == 1)
             except TensorMismatchError as error:
                 problems.append(error)
             except MissingExtraError:
@@ -267,7 +267,7 @@ def read_in_order(
 def _match(
     uses: list[Use],
     declared: KeyMap,
-    found: Found,
+    match: Found,
     args: Mapping[str, Any],
     *,
     trunk: bool,
@@ -284,9 +284,9 @@ def _match(
     if not matrices:
         raise TensorMismatchError("The file has no convolution and no linear layer.")
     classes = 0 if trunk else len(matrices[-1])
-    channels = matrices[0].shape[1] if matrices[0].ndim == 4 else found.model.preprocess.input_size[0]
+    channels = matrices[0].shape[1] if matrices[0].ndim == 4 else match.model.preprocess.input_size[0]
     with torch.device("meta"):
-        module, _ = loading.build(found.model, num_classes=classes, in_chans=channels, **{**declared.args, **args})
+        module, _ = loading.build(match.model, num_classes=classes, in_chans=channels, **{**declared.args, **args})
     identities = dict(_identities(module)) if is_folded else {}
     waiting: dict[tuple[int, ...], deque[Use]] = {}
     for use in uses:
@@ -318,7 +318,7 @@ def _match(
     key_map = KeyMap(
         f"{declared.name} in order", args=declared.args, **{field: getattr(declared, field) for field in fields}
     )
-    fitted = read_by(key_map, {**state, **identities}, found, args, "The file", trunk=trunk)
+    fitted = read_by(key_map, {**state, **identities}, match, args, "The file", trunk=trunk)
     if fitted.problem is not None:
         raise fitted.problem
     fitted.is_in_order = True

@@ -20,20 +20,20 @@ from zoo.training import reproduce
 def info(name: str, as_json: bool) -> None:
     """Show a model or weights in detail."""
     registered = registry.current()
-    found = resolve.find(name)
-    trust = _trust(found) if found.weights else {}
-    training = reproduce.training_of(found.weights) if found.weights else {}
+    match = resolve.find(name)
+    trust = _trust(match) if match.weights else {}
+    training = reproduce.training_of(match.weights) if match.weights else {}
     if as_json:
         parts = {"project": trust, "training": training}
-        return print_json(listing.about(found) | {part: facts for part, facts in parts.items() if facts})
-    every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
+        return print_json(listing.about(match) | {part: facts for part, facts in parts.items() if facts})
+    every = [match.weights] if match.weights else registered.weights_of(match.row, match.model)
     echo(name)
-    print_facts(_facts_of_model(found.model, found.row, found.weights))
-    if found.weights:
+    print_facts(_facts_of_model(match.model, match.row, match.weights))
+    if match.weights:
         echo("\nweights")
-        print_facts([*_facts_of_weights(found), ("offline", _offline(found)), *training.items(), *trust.items()])
+        print_facts([*_facts_of_weights(match), ("offline", _offline(match)), *training.items(), *trust.items()])
     elif every:
-        entry = Listed(found.model.name, found.row, found.model, tuple(every), found.bringer)
+        entry = Listed(match.model.name, match.row, match.model, tuple(every), match.bringer)
         echo()
         print_weights([(entry, weights) for weights in every], at_hand([entry]))
     return None
@@ -69,8 +69,8 @@ def _offline(found: Found) -> str:
     return "yes: the file is on this machine" if here else "no: it is fetched on first use"
 
 
-def _facts_of_weights(found: Found) -> list[tuple[str, str]]:
-    weights, bringer = found.weights, found.bringer
+def _facts_of_weights(match: Found) -> list[tuple[str, str]]:
+    weights, bringer = match.weights, match.bringer
     assert weights is not None
     license = weights.license
     facts = [
@@ -95,35 +95,35 @@ def _facts_of_weights(found: Found) -> list[tuple[str, str]]:
     return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
 
 
-def _trust(found: Found) -> dict[str, str]:
+def _trust(match: Found) -> dict[str, str]:
     """Returns what the project's lock, the user's lock, signatures and policy say about weights; only those that
     exist.
     """
     from zoo.trust import first_use, lock, policy, signing
 
-    weights = found.weights
+    weights = match.weights
     facts = {"lock": "", "first use": "", "signature": "", "policy": ""}
     assert weights is not None
     try:
         locked = lock.of_project()
-        locked_entry = locked.weights.get(lock.name_in(locked.weights, found, weights.tag)) if locked else None
+        locked_entry = locked.weights.get(lock.name_in(locked.weights, match, weights.tag)) if locked else None
         if locked:
-            lock.follow(locked, found, weights)
+            lock.follow(locked, match, weights)
             facts["lock"] = f"as locked, sha256 {locked_entry.sha256[:8]}" if locked_entry else "not in it"
     except ZooError as error:
         facts["lock"] = error.message
     try:
         pins = first_use.pins()
-        pin = pins.get(lock.name_in(pins, found, weights.tag))
-        first_use.follow(found, weights)
+        pin = pins.get(lock.name_in(pins, match, weights.tag))
+        first_use.follow(match, weights)
         facts["first use"] = f"{first_use.since(pin)}, sha256 {pin.sha256[:8]}" if pin else ""
     except ZooError as error:
         facts["first use"] = error.message
-    source = policy.manifest_of(found, weights)
+    source = policy.manifest_of(match, weights)
     if source and signing.signature_of(source).exists():
         facts["signature"] = str(signing.signature_of(source))
     try:
-        facts["policy"] = policy.check(found, weights)
+        facts["policy"] = policy.check(match, weights)
     except ZooError as error:
         facts["policy"] = error.message
     return {name: text for name, text in facts.items() if text}

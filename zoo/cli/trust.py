@@ -194,11 +194,11 @@ def _entry_and_manifest(name: str, file: Path | None) -> tuple[Weights, Path]:
         for entry in manifest.read(file):
             if name == entry.name:
                 return entry, file
-    found = registry.current().find(name)
-    if found.weights is None:
-        tagged = [entry.name for entry in registry.current().weights_of(found.row, found.model)]
+    match = registry.current().find(name)
+    if match.weights is None:
+        tagged = [entry.name for entry in registry.current().weights_of(match.row, match.model)]
         raise UnknownNameError(f"{name} names no weights.", hint=f"Say which: {', '.join(tagged) or 'it has none'}.")
-    return found.weights, file or pinning.manifest_of(found)
+    return match.weights, file or pinning.manifest_of(match)
 
 
 def _unpinned(file: Path | None) -> tuple[str, ...]:

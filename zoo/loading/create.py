@@ -95,24 +95,24 @@ def create(
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
             raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
-    found = resolve.with_tag(resolve.model_named(name, weights), pretrained)
-    if weights is not None and (found.weights or pretrained):
+    match = resolve.with_tag(resolve.model_named(name, weights), pretrained)
+    if weights is not None and (match.weights or pretrained):
         tag = f"pretrained={pretrained!r}" if pretrained else name
         raise WeightsError(f"{tag} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
-    registry.require(found.model)  # before a file is fetched for a network that cannot be built
-    used = resolve.use(found) if found.weights or pretrained else None
+    registry.require(match.model)  # before a file is fetched for a network that cannot be built
+    used = resolve.use(match) if match.weights or pretrained else None
 
     from zoo import loading
 
     sizes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
     if used is not None:
         entry, file = used
-        module, _ = loading.build_from(file, found.model, entry, **sizes, **args)
+        module, _ = loading.build_from(file, match.model, entry, **sizes, **args)
     elif weights is not None:
-        stated, file = resolve.use_given(found, weights)
-        module, _ = loading.build_from(file, found.model, stated, **sizes, **args)
+        stated, file = resolve.use_given(match, weights)
+        module, _ = loading.build_from(file, match.model, stated, **sizes, **args)
     else:
-        module, _ = loading.build(found.model, **sizes, **args)
+        module, _ = loading.build(match.model, **sizes, **args)
     if features_only:
         module = loading.as_features(module, out_indices)
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module

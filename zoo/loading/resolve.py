@@ -69,33 +69,33 @@ def model_named(name: str, weights: str | Path | None) -> Found:
         return find(name, distribution=of)
 
 
-def with_tag(found: Found, pretrained: bool | str) -> Found:
-    """Returns ``found`` with the weights whose tag ``pretrained`` is; as it is for True and False."""
+def with_tag(match: Found, pretrained: bool | str) -> Found:
+    """Returns ``match`` with the weights whose tag ``pretrained`` is; as it is for True and False."""
     if isinstance(pretrained, bool):
-        return found
+        return match
     if not isinstance(pretrained, str):
-        raise SpecError(f"pretrained={pretrained!r}: expected True, False or a tag of {found.model.name}'s weights.")
-    if found.weights is not None and found.weights.tag != pretrained:
+        raise SpecError(f"pretrained={pretrained!r}: expected True, False or a tag of {match.model.name}'s weights.")
+    if match.weights is not None and match.weights.tag != pretrained:
         raise WeightsError(
-            f"{found.weights.name} and pretrained={pretrained!r} both name weights.", hint="Give one of them."
+            f"{match.weights.name} and pretrained={pretrained!r} both name weights.", hint="Give one of them."
         )
-    return registry.current().tagged(found, pretrained)
+    return registry.current().tagged(match, pretrained)
 
 
-def use(found: Found) -> tuple[Weights, Path]:
+def use(match: Found) -> tuple[Weights, Path]:
     """Returns the weights of a name and a safetensors file with them, fetched if it is not in the cache.
 
     A file of another format is converted once (:mod:`zoo.hub.converted`); the weights then state what its key map does.
     """
-    weights = weights_for(found)
+    weights = weights_for(match)
     if not weights.needs_conversion:
-        return first_use.fetch(found, weights)
+        return first_use.fetch(match, weights)
     if not weights.sha256:  # with one, a conversion may be there, which does not need its source
-        weights = first_use.fetch(found, weights).weights
-    return as_safetensors(found, weights, lambda: first_use.fetch(found, weights).path)
+        weights = first_use.fetch(match, weights).weights
+    return as_safetensors(match, weights, lambda: first_use.fetch(match, weights).path)
 
 
-def use_given(found: Found, text: str | Path) -> tuple[Weights | None, Path]:
+def use_given(match: Found, text: str | Path) -> tuple[Weights | None, Path]:
     """Returns the safetensors file that ``weights=given`` means for a model, and its entry if it is of a repository.
 
     A file of another format is converted once, as those of manifests are. Raises :class:`WeightsError` if there is no
@@ -103,12 +103,12 @@ def use_given(found: Found, text: str | Path) -> tuple[Weights | None, Path]:
     """
     if names.is_repository(str(text)):
         there = find(str(text))
-        if names.parse(there.model.name).arch != names.parse(found.model.name).arch:
+        if names.parse(there.model.name).arch != names.parse(match.model.name).arch:
             raise WeightsError(
-                f"{text} has weights of {there.model.name}, not of {found.model.name}.", hint=f"zoo.create({text!r})"
+                f"{text} has weights of {there.model.name}, not of {match.model.name}.", hint=f"zoo.create({text!r})"
             )
         entry, file = use(there)
-        return (entry if there.model is found.model else replace(entry, args={})), file
+        return (entry if there.model is match.model else replace(entry, args={})), file
     file = Path(text)
     if file.suffix in ("", ".safetensors"):
         return None, file
@@ -117,8 +117,8 @@ def use_given(found: Found, text: str | Path) -> tuple[Weights | None, Path]:
         sha256 = storage.sha256_of(file)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
-    weights = Weights(file.name, arch=found.model.name, tag=names.as_part(file.stem), sha256=sha256)
-    return None, as_safetensors(found, weights, lambda: file)[1]
+    weights = Weights(file.name, arch=match.model.name, tag=names.as_part(file.stem), sha256=sha256)
+    return None, as_safetensors(match, weights, lambda: file)[1]
 
 
 def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) -> tuple[Weights, Path]:
@@ -133,19 +133,19 @@ def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) ->
     return made.record.describe(weights), made.path
 
 
-def job_of(found: Found, weights: Weights) -> "Job":
-    """Returns the conversion of ``weights``, which have a sha256, to safetensors for the model ``found``."""
+def job_of(match: Found, weights: Weights) -> "Job":
+    """Returns the conversion of ``weights``, which have a sha256, to safetensors for the model ``match``."""
     from zoo.hub import converted
 
     tool = extensions.converter_of(weights.file, weights.name)
-    maps = found.plugin.key_maps
+    maps = match.plugin.key_maps
     if weights.key_map not in {"", *(key_map.name for key_map in maps)} and (
-        brought := extensions.find_key_map(found, weights.key_map)
+        brought := extensions.find_key_map(match, weights.key_map)
     ):
         maps = (*maps, brought)
     return converted.Job(
         weights.sha256,
-        lock.full_name(found),
+        lock.full_name(match),
         weights.key_map,
         weights.args,
         is_trunk=weights.num_classes == 0,
@@ -174,35 +174,35 @@ def convert_here(
     from zoo.loading import safetensors_file
 
     try:
-        found = registry.current().find(model)
+        match = registry.current().find(model)
     except UnknownNameError:
         raise WeightsError(
             f"{name}: its file is converted in a process of its own, which has no model {model!r}.",
             hint="A plugin that zoo.register added exists in one process: install it as a distribution.",
         ) from None
-    arch = found.model.name
+    arch = match.model.name
     entry = Weights(
         file, arch=arch, tag="converted", sha256=sha256, key_map=key_map, args=args, num_classes=0 if is_trunk else None
     )
     address = extensions.converter_of(file).address
     try:
         with blaming(address, file):
-            tensors, entry = registry.hook(address, role=hooks.CONVERT)(Path(source), found._replace(weights=entry))
-        hooks.args_of_file(found.model, entry.args, file)
+            tensors, entry = registry.hook(address, role=hooks.CONVERT)(Path(source), match._replace(weights=entry))
+        hooks.args_of_file(match.model, entry.args, file)
     except ZooError as error:
         message = error.message.replace(source, file).replace(Path(source).name, file)
         hint = error.hint
         if isinstance(error, TensorMismatchError):
             hint = "An entry may state the key map (key_map = NAME), and that the file has no head (num_classes = 0)."
         raise type(error)(f"{name}: {message}", hint=hint) from None
-    preprocess = entry.preprocess or found.model.preprocess
+    preprocess = entry.preprocess or match.model.preprocess
     about = {
         "origin": f"converted from {file} (sha256 {sha256})",
         "model": arch,
         "args": entry.args,
         "preprocess": msgspec.to_builtins(preprocess),
         "classes": entry.classes,
-        "num_classes": found.model.num_classes if entry.num_classes is None else entry.num_classes,
+        "num_classes": match.model.num_classes if entry.num_classes is None else entry.num_classes,
         "in_chans": preprocess.input_size[0],
     }
     return {
@@ -210,12 +210,12 @@ def convert_here(
         "sha256": safetensors_file.write(tensors, Path(out), about),
         "key_map": entry.key_map,
         "args": entry.args,
-        "preprocess": None if preprocess == found.model.preprocess else preprocess,
+        "preprocess": None if preprocess == match.model.preprocess else preprocess,
         "classes": entry.classes,
     }
 
 
-def weights_for(found: Found) -> Weights:
+def weights_for(match: Found) -> Weights:
     """Returns the weights of a name in this project: by tag or default, as its lock, its policy and the user's lock
     allow.
 
@@ -225,29 +225,29 @@ def weights_for(found: Found) -> Weights:
     """
     lock_file = storage.project_file(lock.NAME, lock.VARIABLE)
     locked = lock.read(lock_file) if lock_file else None
-    default = lock.default_of(locked, found) if locked and not found.weights else None
-    entry = found.weights or default or default_weights(found)
-    followed = first_use.follow(found, lock.follow(locked, found, entry) if locked else entry)
+    default = lock.default_of(locked, match) if locked and not match.weights else None
+    entry = match.weights or default or default_weights(match)
+    followed = first_use.follow(match, lock.follow(locked, match, entry) if locked else entry)
     if storage.project_file(policy.NAME, policy.VARIABLE):
-        policy.check(found, entry)
+        policy.check(match, entry)
     return followed
 
 
-def default_weights(found: Found) -> Weights:
+def default_weights(match: Found) -> Weights:
     """Returns the first weights of a model: files that need no conversion come first, of these the pinned ones.
 
     Raises :class:`WeightsError` with the weights of its family if it has none.
     """
-    every = registry.current().own_weights_of(found.row, found.model)  # what others bring is never a default
+    every = registry.current().own_weights_of(match.row, match.model)  # what others bring is never a default
     if every:
         return min(every, key=lambda weights: (weights.needs_conversion, not weights.pinned))
-    arch = found.model.name
-    brought = [weights.name for weights in registry.current().weights_of(found.row, found.model)]
+    arch = match.model.name
+    brought = [weights.name for weights in registry.current().weights_of(match.row, match.model)]
     if brought:
         raise WeightsError(
             f"{arch} has no weights of its own.",
             hint=f"Name those that another distribution brings: {', '.join(brought)}.",
         )
-    having = listing.list_models(pretrained=True, family=found.row.name)
-    more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""
+    having = listing.list_models(pretrained=True, family=match.row.name)
+    more = f" and {len(having) - 10} more: zoo list --pretrained --family {match.row.name}" if len(having) > 10 else ""
     raise WeightsError(f"{arch} has no weights.", hint=f"Its family has {', '.join(having[:10]) or 'none'}{more}.")

@@ -242,27 +242,27 @@ def own_key_maps(found: Found) -> list[KeyMap]:
     return [key_map for key_map in found.plugin.key_maps if not key_map.models or _is_for(key_map, found)]
 
 
-def brought_key_maps(found: Found) -> dict[str, KeyMap]:
+def brought_key_maps(match: Found) -> dict[str, KeyMap]:
     """Returns the key maps that other plugins bring for the model, by full name, ``plugin/name``, which is theirs."""
     return {
         full: replace(key_map, name=full)
         for row in registry.current().plugins
-        if row.name != found.row.name and row.status != "broken" and row.bare is not None
+        if row.name != match.row.name and row.status != "broken" and row.bare is not None
         for key_map in row.bare.key_maps
-        if key_map.models and _is_for(key_map, found)
+        if key_map.models and _is_for(key_map, match)
         for full in [f"{row.name}/{key_map.name}"]
     }
 
 
-def find_key_map(found: Found, name: str) -> KeyMap | None:
+def find_key_map(match: Found, name: str) -> KeyMap | None:
     """Returns the key map ``name`` or ``plugin/name`` that is for the model; None if there is none.
 
     Raises :class:`AmbiguousNameError` if several plugins bring it.
     """
-    for key_map in own_key_maps(found):
-        if name in (key_map.name, f"{found.row.name}/{key_map.name}"):
+    for key_map in own_key_maps(match):
+        if name in (key_map.name, f"{match.row.name}/{key_map.name}"):
             return key_map
-    others = brought_key_maps(found)
+    others = brought_key_maps(match)
     alike = [full for full in others if name in (full, full.partition("/")[2])]
     if len(alike) > 1:
         raise AmbiguousNameError(f"Several plugins bring the key map {name!r}.", hint=f"Use {' or '.join(alike)}.")

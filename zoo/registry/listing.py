@@ -161,22 +161,22 @@ def main_score(weights: Weights) -> tuple[str, Score | None]:
     return ranked[0] if ranked else (weights.classes, None)
 
 
-def about(found: Found) -> dict[str, Any]:
+def about(match: Found) -> dict[str, Any]:
     """Returns all that is known of a model, or of weights, as values that JSON can hold: see :func:`zoo.info`."""
     of = registry.current()
-    every = [found.weights] if found.weights else of.weights_of(found.row, found.model)
-    model: dict[str, Any] = msgspec.to_builtins(found.model)
+    every = [match.weights] if match.weights else of.weights_of(match.row, match.model)
+    model: dict[str, Any] = msgspec.to_builtins(match.model)
     return model | {
-        "family": found.row.name,
-        "distribution": found.row.distribution,
-        "version": found.row.version,
+        "family": match.row.name,
+        "distribution": match.row.distribution,
+        "version": match.row.version,
         "weights": [
             msgspec.to_builtins(weights)
             | {
                 "name": weights.name,
-                "brought_by": bringer.distribution if (bringer := of.bringer_of(found, weights.tag)) else "",
-                "params": params_of(found.model, weights),
-                "macs": macs_of(found.model, weights),
+                "brought_by": bringer.distribution if (bringer := of.bringer_of(match, weights.tag)) else "",
+                "params": params_of(match.model, weights),
+                "macs": macs_of(match.model, weights),
             }
             for weights in every
         ],

@@ -162,8 +162,8 @@ class Registry:
         except UnknownNameError:
             self._guess(text)
             raise
-        if name.plugin and (found := self._brought_as(name, distribution)):
-            return found
+        if name.plugin and (match := self._brought_as(name, distribution)):
+            return match
         try:
             row, model = self._find_model(name)
         except UnknownNameError as error:
@@ -177,18 +177,18 @@ class Registry:
                 error.hint = _to_install(of, self.plugins)
             raise
         assert row.plugin is not None
-        found = Found(row, row.plugin, model, None)
-        return self.tagged(found, name.tag) if name.tag else found
+        match = Found(row, row.plugin, model, None)
+        return self.tagged(match, name.tag) if name.tag else match
 
-    def tagged(self, found: Found, tag: str) -> Found:
-        """Returns ``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags.
+    def tagged(self, match: Found, tag: str) -> Found:
+        """Returns ``match`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags.
 
         Raises :class:`AmbiguousNameError` if several distributions bring these weights.
         """
-        arch = found.model.name
-        tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
+        arch = match.model.name
+        tags = {weights.tag: weights for weights in self.weights_of(match.row, match.model)}
         if tag not in tags:
-            rivals = [one for one in self._bringers.get((found.row.name, arch), ()) if tag in one.tags]
+            rivals = [one for one in self._bringers.get((match.row.name, arch), ()) if tag in one.tags]
             if rivals:
                 whose = " and ".join(sorted(one.row.distribution for one in rivals))
                 full = " or ".join(sorted(f"{one.full_name}.{tag}" for one in rivals))
@@ -196,7 +196,7 @@ class Registry:
             full_names = [f"{arch}.{other}" for other in tags]
             hint = f"Tags: {', '.join(full_names)}." if full_names else f"There are no weights for {arch}."
             raise UnknownNameError.of("weights", f"{arch}.{tag}", full_names, hint=hint)
-        return found._replace(weights=tags[tag], bringer=self.bringer_of(found, tag))
+        return match._replace(weights=tags[tag], bringer=self.bringer_of(match, tag))
 
     def bringer_of(self, found: Found | Listed, tag: str) -> PluginRow | None:
         """Returns the plugin that brings the weights ``tag`` of ``found``; None if they are of the model's own

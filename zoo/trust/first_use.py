@@ -42,7 +42,7 @@ class Fetched(NamedTuple):
     path: Path
 
 
-def fetch(found: Found, weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Fetched:
+def fetch(match: Found, weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Fetched:
     """Returns the file of ``weights``, those that :func:`zoo.loading.resolve.weights_for` returned.
 
     Without a sha256 they are pinned.
@@ -55,13 +55,13 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
         try:
             return Fetched(weights, hub.fetch(weights, source=source, progress=progress))
         except IntegrityError as error:
-            name = lock.full_name(found, weights.tag)
+            name = lock.full_name(match, weights.tag)
             pinned = pins().get(name)
             if pinned is None:
                 raise
             hint = f"{name} was {since(pinned)}; {forgetting(name)} accepts other bytes. {error.hint}"
             raise IntegrityError(error.message, hint=hint) from None
-    name = lock.full_name(found, weights.tag)
+    name = lock.full_name(match, weights.tag)
     if not weights.determines_bytes and (reason := policy.refuses_first_use()):
         raise UnpinnedError(
             f"{name} is not pinned: its manifest has no sha256 for {weights.path}, and {reason}.",
@@ -70,10 +70,10 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
         )
     pins()  # a damaged lock is an error before a long download
     got = _receive(weights, source, progress)
-    repository = lock.repository_of(found, weights)
+    repository = lock.repository_of(match, weights)
     if repository:  # whoever served the weights, they are those of the description's commit
         got = got._replace(revision=weights.revision)
-    pinned = pin(name, got, found.source.distribution, found.source.version, weights.digest, repository)
+    pinned = pin(name, got, match.source.distribution, match.source.version, weights.digest, repository)
     return Fetched(lock.pinned(weights, pinned), got.path)
 
 
@@ -133,18 +133,18 @@ def pins() -> Pins:
     return _read().weights
 
 
-def follow(found: Found, weights: Weights) -> Weights:
+def follow(match: Found, weights: Weights) -> Weights:
     """Returns ``weights`` as the user's lock has them.
 
     Raises :class:`LockError` if their manifest now has other bytes.
     """
     every = pins()
-    name = lock.name_in(every, found, weights.tag) if every else ""
+    name = lock.name_in(every, match, weights.tag) if every else ""
     pinned = every.get(name)
     if pinned is None:
         return weights
     hint = f"It was {since(pinned)}. Find out which bytes are right; {forgetting(name)} accepts the present ones."
-    return lock.hold(name, pinned, found, weights, place(), hint)
+    return lock.hold(name, pinned, match, weights, place(), hint)
 
 
 def entries(listed: Iterable[Listed]) -> Iterator[tuple[Listed, Weights]]:

@@ -137,15 +137,15 @@ def of_project() -> Lock | None:
     return read(file) if file else None
 
 
-def full_name(found: Found | Listed, tag: str = "", alias: str = "") -> str:
-    """Returns the name of ``found`` that is the same whatever else is installed, or that of its ``alias``."""
+def full_name(match: Found | Listed, tag: str = "", alias: str = "") -> str:
+    """Returns the name of ``match`` that is the same whatever else is installed, or that of its ``alias``."""
     if is_repository(tag):
         return tag
-    if tag and (bringer := registry.current().bringer_of(found, tag)):
-        return f"{bringer.name}/{found.model.name.rpartition('/')[2]}.{tag}"
-    arch = alias or found.model.name
-    short = found.row.is_builtin or "/" in arch
-    return (arch if short else f"{found.row.name}/{arch}") + (f".{tag}" if tag else "")
+    if tag and (bringer := registry.current().bringer_of(match, tag)):
+        return f"{bringer.name}/{match.model.name.rpartition('/')[2]}.{tag}"
+    arch = alias or match.model.name
+    short = match.row.is_builtin or "/" in arch
+    return (arch if short else f"{match.row.name}/{arch}") + (f".{tag}" if tag else "")
 
 
 def name_in(held: Collection[str], found: Found | Listed, tag: str = "") -> str:
@@ -163,15 +163,15 @@ def default_of(lock: Lock, found: Found) -> Weights | None:
     return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
 
 
-def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
+def follow(lock: Lock, match: Found, weights: Weights) -> Weights:
     """Returns ``weights`` as they are locked; raises :class:`LockError` if bytes, input or classes differ."""
-    name = name_in(lock.weights, found, weights.tag)
+    name = name_in(lock.weights, match, weights.tag)
     locked = lock.weights.get(name)
     if locked is None:
         _warn(name)
         return weights
     hint = f"pip install '{locked.distribution}=={locked.version}' restores the locked version; "
-    return hold(name, locked, found, weights, place(), f"{hint}zoo lock {name} accepts the present one.")
+    return hold(name, locked, match, weights, place(), f"{hint}zoo lock {name} accepts the present one.")
 
 
 def repository_of(found: Found, weights: Weights) -> Repository | None:
@@ -202,11 +202,11 @@ def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
     Weights without a sha256 keep what ``old`` has; raises :class:`UnpinnedError` if it does not have them.
     """
     weights, defaults = dict(old.weights), dict(old.defaults)
-    for found, entry in chosen:
-        name = full_name(found, entry.tag)
-        weights[name] = _lock(found, entry if entry.sha256 or name not in weights else pinned(entry, weights[name]))
-        if not found.weights:
-            defaults[full_name(found)] = entry.tag
+    for match, entry in chosen:
+        name = full_name(match, entry.tag)
+        weights[name] = _lock(match, entry if entry.sha256 or name not in weights else pinned(entry, weights[name]))
+        if not match.weights:
+            defaults[full_name(match)] = entry.tag
     return Lock(version=1, weights=weights, defaults=defaults)
 
 
@@ -215,12 +215,12 @@ def differences(lock: Lock, find: Callable[[str], Found]) -> list[Difference]:
     lines = []
     for name, locked in lock.weights.items():
         try:
-            found = find(name)
+            match = find(name)
         except ZooError as error:  # no such name any more, or a plugin that cannot be used
             lines.append(Difference(name, "name", f"{locked.distribution} {locked.version}", error.message))
             continue
-        assert found.weights is not None
-        lines += _compare(name, locked, found, found.weights)
+        assert match.weights is not None
+        lines += _compare(name, locked, match, match.weights)
     return lines
 
 
@@ -246,13 +246,13 @@ def names_in(lock: Lock) -> list[str]:
     return [*lock.weights, *lock.defaults]
 
 
-def _lock(found: Found, entry: Weights) -> Locked:
+def _lock(match: Found, entry: Weights) -> Locked:
     about: dict[str, Any] = {
-        "distribution": found.source.distribution,
-        "version": found.source.version,
-        "num_classes": _num_classes(found, entry),
-        "preprocess": _preprocess(found, entry),
-        "repository": repository_of(found, entry),
+        "distribution": match.source.distribution,
+        "version": match.source.version,
+        "num_classes": _num_classes(match, entry),
+        "preprocess": _preprocess(match, entry),
+        "repository": repository_of(match, entry),
     }
     if not entry.sha256:
         raise UnpinnedError(
@@ -270,11 +270,11 @@ def _preprocess(found: Found, entry: Weights) -> Preprocess:
     return entry.preprocess or found.model.preprocess
 
 
-def _compare(name: str, locked: Locked, found: Found, now: Weights) -> list[Difference]:
+def _compare(name: str, locked: Locked, match: Found, now: Weights) -> list[Difference]:
     """Compares field by field; a value that one side lacks is not a difference, except for the distribution."""
     stated = {
-        "distribution": found.source.distribution,
-        "version": found.source.version,
+        "distribution": match.source.distribution,
+        "version": match.source.version,
         "revision": now.revision,
         "sha256": now.sha256,
         "digest": now.digest,
@@ -287,13 +287,13 @@ def _compare(name: str, locked: Locked, found: Found, now: Weights) -> list[Diff
             lines.append(Difference(name, field, str(before), str(value)))
     if not now.sha256 and not locked.sha256.startswith(now.sha256_prefix):
         lines.append(Difference(name, "sha256", locked.sha256, f"{now.sha256_prefix}..."))
-    if locked.repository != (repository := repository_of(found, now)):
+    if locked.repository != (repository := repository_of(match, now)):
         lines.append(Difference(name, "repository", str(locked.repository), str(repository)))
-    if locked.num_classes not in (None, classes := _num_classes(found, now)):
+    if locked.num_classes not in (None, classes := _num_classes(match, now)):
         lines.append(Difference(name, "num_classes", str(locked.num_classes), str(classes)))
     if locked.preprocess is not None:
         for field in Preprocess.__struct_fields__:
-            before, value = getattr(locked.preprocess, field), getattr(_preprocess(found, now), field)
+            before, value = getattr(locked.preprocess, field), getattr(_preprocess(match, now), field)
             if before != value:
                 lines.append(Difference(name, f"preprocess.{field}", str(before), str(value)))
     return lines

@@ -53,15 +53,15 @@ def resolve(entry: Weights, *, download: bool = False, progress: "Progress | Non
     return asked
 
 
-def manifest_of(found: Found) -> Path:
+def manifest_of(match: Found) -> Path:
     """Returns the manifest of ``found.weights``, or else the plugin's first, to which it would be added."""
-    assert found.weights is not None
-    files = [resource(text) for text in found.plugin.weights]
+    assert match.weights is not None
+    files = [resource(text) for text in match.plugin.weights]
     for file in files:
-        if any(entry.name == found.weights.name for entry in manifest.read(file)):
+        if any(entry.name == match.weights.name for entry in manifest.read(file)):
             return file
     if not files:
-        raise ManifestError(f"Plugin {found.plugin.name!r} has no manifest.", hint="Set one with --manifest FILE.")
+        raise ManifestError(f"Plugin {match.plugin.name!r} has no manifest.", hint="Set one with --manifest FILE.")
     return files[0]
 
 

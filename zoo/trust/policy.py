@@ -89,8 +89,8 @@ def read(file: Path) -> Policy:
     return toml.read(file, Policy, PolicyError, f"See docs/security.md for an example; {VARIABLE} sets another path.")
 
 
-def check(found: Found, weights: Weights) -> str:
-    """Returns why the project's policy accepts ``weights`` of ``found``; empty if there is no policy.
+def check(match: Found, weights: Weights) -> str:
+    """Returns why the project's policy accepts ``weights`` of ``match``; empty if there is no policy.
 
     Raises :class:`PolicyError` with the reason if it does not.
     """
@@ -98,10 +98,10 @@ def check(found: Found, weights: Weights) -> str:
     if file is None:
         return ""
     policy = read(file)
-    name = full_name(found, weights.tag)
+    name = full_name(match, weights.tag)
     if policy.expires and datetime.now(UTC).date() > policy.expires:
         raise _rejected(name, file, f"the policy expired on {policy.expires}", "Ask its maintainer for a new one.")
-    place = hub_of(found, weights)
+    place = hub_of(match, weights)
     rule = _rule_for(policy, name, place, file.parent)
     if rule is None:
         raise _rejected(name, file, f"no rule matches {name} from {place}", "Add a rule with its publishers.")
@@ -111,7 +111,7 @@ def check(found: Found, weights: Weights) -> str:
         raise _rejected(
             name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo manifest pin {name}"
         )
-    return f"accepted unsigned, from {place}" if rule.unsigned else _signed_by(policy, rule, found, weights, file)
+    return f"accepted unsigned, from {place}" if rule.unsigned else _signed_by(policy, rule, match, weights, file)
 
 
 def refuses_first_use() -> str:
@@ -122,29 +122,29 @@ def refuses_first_use() -> str:
     return f'{file} has unpinned = "refuse"' if file and read(file).unpinned == "refuse" else ""
 
 
-def hub_of(found: Found, weights: Weights) -> str:
+def hub_of(match: Found, weights: Weights) -> str:
     """Returns the origin of the weights' entry: ``plugin:<distribution>``, ``hf-hub:OWNER/NAME``, or a directory."""
-    if found.description:
+    if match.description:
         return f"{HUB}{weights.repo}"
-    if found.bringer is not None:
-        return f"{PLUGIN}{found.bringer.distribution}"
-    if weights in found.row.weights.get(found.model.name, ()):
-        return f"{PLUGIN}{found.row.distribution}"
+    if match.bringer is not None:
+        return f"{PLUGIN}{match.bringer.distribution}"
+    if weights in match.row.weights.get(match.model.name, ()):
+        return f"{PLUGIN}{match.row.distribution}"
     return registry.current().folder_of(weights)  # whatever hub the manifest there names
 
 
-def manifest_of(found: Found, weights: Weights) -> Path | None:
+def manifest_of(match: Found, weights: Weights) -> Path | None:
     """Returns the manifest that ``weights`` were read from, None if they come from a plugin's code or a repository."""
-    if found.description:
+    if match.description:
         return None
-    if not hub_of(found, weights).startswith(PLUGIN):
-        return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
-    plugin = found.source.bare
+    if not hub_of(match, weights).startswith(PLUGIN):
+        return Path(hub_of(match, weights)).expanduser() / "manifest.toml"
+    plugin = match.source.bare
     files = [resource(text) for text in plugin.weights] if plugin is not None else []
-    name = (weights.arch.rpartition("/")[2], weights.tag) if found.bringer else (weights.arch, weights.tag)
+    name = (weights.arch.rpartition("/")[2], weights.tag) if match.bringer else (weights.arch, weights.tag)
     for file in files:
         for entry in manifest.read(file):
-            if (entry.arch.rpartition("/")[2] if found.bringer else entry.arch, entry.tag) == name:
+            if (entry.arch.rpartition("/")[2] if match.bringer else entry.arch, entry.tag) == name:
                 return file
     return None
 
@@ -173,10 +173,10 @@ def _absolute(pattern: str, folder: Path) -> str:
     return str(Path(escape(str(base)), *parts[len(literal) :]))
 
 
-def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:
+def _signed_by(policy: Policy, rule: Rule, match: Found, weights: Weights, file: Path) -> str:
     """Returns the publisher who signed the manifest of ``weights``."""
-    name, wanted = full_name(found, weights.tag), " or ".join(rule.publishers)
-    source = manifest_of(found, weights)
+    name, wanted = full_name(match, weights.tag), " or ".join(rule.publishers)
+    source = manifest_of(match, weights)
     if source is None:
         raise _rejected(name, file, f"it is in no manifest that {wanted} could have signed")
     signature = signing.signature_of(source)
@@ -199,22 +199,22 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
             reasons.append(f"{publisher}: {error.message}")
             continue
         signed = manifest.parse(content.decode(), str(source))
-        if not any(_as_read(one, weights, found) == weights for one in signed):
+        if not any(_as_read(one, weights, match) == weights for one in signed):
             raise _rejected(name, file, f"{source} has changed since it was read", "Try again.")
         return f"signed by {publisher}"
     raise _rejected(name, file, "\n  ".join(["it is not signed by any accepted publisher:", *reasons]))
 
 
-def _as_read(signed: Weights, weights: Weights, found: Found) -> Weights:
+def _as_read(signed: Weights, weights: Weights, match: Found) -> Weights:
     """Returns an entry as ``weights`` would be if they were read from it.
 
     The hub of a directory's entry is that directory if it has the file, whatever its manifest states; what a plugin
     brings for a model of another one has a full name, and a place within its package.
     """
     changes = {"hub": weights.hub}
-    if found.bringer is not None and signed.arch.rpartition("/")[2] == weights.arch.rpartition("/")[2]:
+    if match.bringer is not None and signed.arch.rpartition("/")[2] == weights.arch.rpartition("/")[2]:
         changes["arch"] = weights.arch
-        if weights.key_map == f"{found.bringer.name}/{signed.key_map}":
+        if weights.key_map == f"{match.bringer.name}/{signed.key_map}":
             changes["key_map"] = weights.key_map
     if signed.is_relative:
         changes["repo"] = weights.repo

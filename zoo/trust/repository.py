@@ -114,12 +114,12 @@ def _ours(place: _Place, content: bytes) -> Found:
         (entry,) = manifest.parse(content.decode(), f"{place.text}: {OURS}")
     except ValueError:  # not one entry, or not UTF-8
         raise WeightsError(f"{place.text}: {OURS} does not describe one weights file.") from None
-    found = registry.current().find(
+    match = registry.current().find(
         entry.arch, distribution=names.requirement(entry.distribution, entry.distribution_version)
     )
     weights = replace(
         entry,
-        arch=found.model.name,
+        arch=match.model.name,
         tag=place.text,
         hub="hf",
         repo=about.repo,
@@ -129,7 +129,7 @@ def _ours(place: _Place, content: bytes) -> Found:
         size=0,
         pinned=False,
     )
-    return found._replace(weights=weights, description=about)
+    return match._replace(weights=weights, description=about)
 
 
 def _theirs(place: _Place, content: bytes) -> Found:

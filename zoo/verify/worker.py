@@ -90,17 +90,17 @@ def is_in_cache(weights: Weights) -> bool:
 
 def verify_here(name: str, *, deep: bool, failures: str) -> Verified:
     """Verifies as :func:`verify` does, in this process."""
-    found = find(name)
-    entry = weights_for(found)
+    match = find(name)
+    entry = weights_for(match)
     if _ships(entry) and not is_in_cache(entry):
         hub.fetch(entry, source=entry.hub)
-    job = job_of(found, entry) if entry.needs_conversion else None
+    job = job_of(match, entry) if entry.needs_conversion else None
     is_converted = job is not None and converted.place_of(job).exists()
     if deep or _has_source(entry) or not is_converted:
         cache.verify(entry, deep=deep)
     if job is not None and is_converted:
         _verify_conversion(job, entry, deep)
-    module = create(name if found.weights else f"{name}.{entry.tag}")
+    module = create(name if match.weights else f"{name}.{entry.tag}")
     _require_finite(module, entry)
     findings = _probe(module, entry, Path(failures, entry.name)) if entry.probe else []
     file = cache.find(entry)
@@ -243,11 +243,11 @@ def _probe_of(file: Path, entry: Weights) -> Probe:
     got = storage.sha256_of(file)
     if got != entry.sha256:
         raise IntegrityError(f"{file} has sha256 {got}, expected {entry.sha256} for {entry.name}.")
-    found = registry.current().find(entry.arch)
+    match = registry.current().find(entry.arch)
     if entry.needs_conversion:
         source = file
-        entry, file = as_safetensors(found, entry, lambda: source)
-    module, info = loading.build_from(file, found.model, entry)
+        entry, file = as_safetensors(match, entry, lambda: source)
+    module, info = loading.build_from(file, match.model, entry)
     try:
         new = probe.take(module, info.preprocess)
     except ValueError as error:
