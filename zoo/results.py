@@ -61,19 +61,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> tuple[str, str, str, str, str, float]:
-        """What the row is about: two tables have the same result of it, or results that can be compared."""
+        """The subject of the row: two tables have the same result of it, or results that can be compared."""
         epsilon = -1.0 if self.epsilon is None else self.epsilon
         return self.task, self.data, self.weights, self.setting, self.attack, epsilon
 
     @property
     def place(self) -> tuple[object, ...]:
-        """Where the row stands in a sorted table."""
+        """The place of the row in a sorted table."""
         task, data, weights, *rest = self.subject
         return task, data, names.natural(weights), *rest
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a result took, where it was measured: another run has other values.
+    """The cost of a result, where it was measured: another run has other values.
 
     ``seconds`` and ``memory_mb`` are of the whole job, the others what the task itself measured.
     """

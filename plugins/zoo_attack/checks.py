@@ -9,7 +9,7 @@ from zoo.training.perturbation import under_attack
 from zoo_attack.gradient import fgsm
 
 EPSILON = 8 / 255
-"""Of the attack, in pixel units."""
+"""The epsilon of the attack, in pixel units."""
 
 
 def attack(subject: Subject) -> str:

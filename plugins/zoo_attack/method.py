@@ -13,7 +13,7 @@ METHODS = ("fgsm", "pgd", "pgd_l2", "autoattack", "random_sign")
 
 
 class Method(Spec, frozen=True, forbid_unknown_fields=True):
-    """How an image is changed within ``epsilon`` of itself; ``epsilon`` is not part of it.
+    """The way in which an image is changed within ``epsilon`` of itself; ``epsilon`` is not part of it.
 
     ``fgsm`` is one step along the sign of the gradient (Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572). ``pgd``
     and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back onto the ball in L-inf or L2, from

@@ -22,11 +22,11 @@ from zoo.training.perturbation import check_images
 
 Shape = Literal["circle", "square"]
 KIND = "adversarial patch"
-"""How a file says what it holds."""
+"""The mark by which a file says what it holds."""
 
 
 class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
-    """How a patch may be placed, at random for each image.
+    """The places that a patch may take, at random for each image.
 
     Its side is uniform in ``scale`` times the image's shorter side, its angle in +- ``rotation`` degrees. ``location``
     is its centre, (x, y) as fractions of width and height from the top left, or None for any place at which it is

@@ -31,7 +31,7 @@ _PRINTED = 512
 
 
 class Success(Measured, frozen=True, kw_only=True, tag_field="kind", tag="attack_patch"):
-    """How many of ``n`` images of other classes a network classifies as the ``target``.
+    """The number of ``n`` images of other classes a network classifies as the ``target``.
 
     ``rate`` is in per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is the accuracy
     with it. ``area`` is the patch's mean fraction of an image.

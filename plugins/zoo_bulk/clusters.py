@@ -39,7 +39,7 @@ class Share(NamedTuple):
     threads: int
     keep: bool
     path: Sequence[str]
-    """Where the submitting process finds its plugins."""
+    """The path on which the submitting process finds its plugins."""
 
     def __call__(self) -> None:
         sys.path += [place for place in self.path if place not in sys.path]

@@ -46,7 +46,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a job ended. ``result`` is what its function returned, as JSON holds it; ``reason`` why it failed.
+    """The end of a job. ``result`` is what its function returned, as JSON holds it; ``reason`` why it failed.
 
     ``memory`` is the most that its process held, in bytes; 0 if it is not known.
     """

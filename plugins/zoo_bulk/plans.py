@@ -114,7 +114,7 @@ TASKS = {
 
 _DAY = 86400.0
 _MOST_FILES, _MOST_BYTES = 1000, 4 << 30
-"""Of a data set that is brought to another machine."""
+"""The largest data set, in files and in bytes, that is brought to another machine."""
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -214,7 +214,7 @@ class Plan(NamedTuple):
     rows: list[Row]
     left_out: list[Row]
     gpus: tuple[str, ...] = ()
-    """Those of this machine, unless the options name a device."""
+    """The GPUs of this machine, unless the options name a device."""
 
 
 def plan(

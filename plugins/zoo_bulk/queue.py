@@ -51,7 +51,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class State(msgspec.Struct, frozen=True):
-    """How far a training is. ``seconds_left`` is None if it is not known."""
+    """The progress of a training. ``seconds_left`` is None if it is not known."""
 
     name: str
     status: Literal["done", "running", "paused", "failed", "waiting"]

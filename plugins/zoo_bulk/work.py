@@ -1,4 +1,4 @@
-"""What a job does with one of the weights: the functions that engines call, in a process of a node.
+"""The work of a job on one of the weights: the functions that engines call, in a process of a node.
 
 Each returns the measured fields of its rows, and of its speeds. Before it measures, it sees that this node has the
 bytes, the images and the versions that the key of the job names.
@@ -20,7 +20,7 @@ Result = dict[str, list[dict[str, Any]]]
 """``rows`` and ``speeds``, as far as they are measured."""
 
 _DIGITS = 6
-"""Of a mean over images: the order of sums changes what comes after them."""
+"""Decimals of a mean over images that are kept: the order of sums changes what comes after them."""
 
 
 def evaluate(

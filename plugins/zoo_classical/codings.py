@@ -1,4 +1,4 @@
-"""From the local descriptors of an image, however many, to one vector.
+"""Codings: of an image's local descriptors, however many, as one vector.
 
 Csurka et al. 2004, "Visual Categorization with Bags of Keypoints"; Jegou et al. 2010, "Aggregating local descriptors
 into a compact image representation"; Perronnin, Sanchez, Mensink 2010, "Improving the Fisher Kernel for Large-Scale
@@ -18,7 +18,7 @@ from zoo.training.classifiers import require_sklearn
 from zoo_classical.descriptors import Local
 
 PASSES = 100
-"""Of k-means and of expectation maximisation, at most."""
+"""Steps of k-means and of expectation maximisation, at most."""
 
 
 class Projection(nn.Module):
@@ -127,7 +127,7 @@ class _Words(Coding):
 
 
 class BagOfWords(_Words):
-    """How many descriptors are nearest to each word: K a region."""
+    """The number of descriptors nearest to each word: K a region."""
 
     @property
     def size(self) -> int:

@@ -28,9 +28,9 @@ SIFT_BINS = 4
 SIFT_BIN = 1.5
 """Side of one of them over a keypoint's size in OpenCV, where a size is a diameter."""
 SURF_SIDE = 20
-"""Of SURF's patch, in units of its scale."""
+"""The side of SURF's patch, in units of its scale."""
 ORIENTATIONS, BLOCK = 9, 2
-"""Of HOG: bins over half a turn, cells along a side of a block."""
+"""HOG's bins over half a turn, and cells along a side of a block."""
 
 
 class Local(NamedTuple):

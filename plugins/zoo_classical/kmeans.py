@@ -15,7 +15,7 @@ from zoo.training.classifiers import require_sklearn
 from zoo_classical.descriptors import is_traced
 
 SIDE = 6
-"""Of a patch, in pixels."""
+"""The side of a patch, in pixels."""
 CONTRAST = 10.0
 """Added to the variance of a patch, in squares of 256 grey levels, before its root divides it."""
 EPSILON = 0.1
@@ -25,7 +25,7 @@ FLOOR = 0.01
 
 
 class Triangle(nn.Module):
-    """How much nearer than the mean each centroid is to each patch, summed over the four quadrants of the image.
+    """The lead of each centroid over the mean in nearness to each patch, summed over the four quadrants of the image.
 
     Patches 6x6 at every place are normalised and whitened; with z_k the distance of one to ``centroids`` k,
     f_k = max(0, mean of z - z_k). ``centroids`` K D are learnable: nothing here that a gradient could not pass.

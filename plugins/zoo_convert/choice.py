@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo_convert.onnx import Proof
 
 Score = Callable[[nn.Module], "Report"]
-"""What a network with its ``zoo_info`` scores on local data."""
+"""The score of a network with its ``zoo_info`` on local data."""
 
 Prove = Callable[[Network, Fitted, Preprocess], "Proof"]
 """Compares a network with the file's own outputs; raises :class:`TensorMismatchError` if they differ."""

@@ -50,7 +50,7 @@ class Fitted(msgspec.Struct):
     is_in_order: bool = False
     """Whether tensors were matched in order, whatever they are called."""
     features: str = ""
-    """What the head of an ONNX file takes, if that head was left out."""
+    """The features that the head of an ONNX file takes, if that head was left out."""
     is_compared: bool = False
     """Whether it was compared with the network, so that the problem lists tensors."""
 

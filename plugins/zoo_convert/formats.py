@@ -38,11 +38,11 @@ class Checkpoint(msgspec.Struct):
     dropped: list[str] = []
     unwrapped: list[str] = []
     graph: Any = None
-    """Of an ONNX file, the ``onnx.ModelProto``."""
+    """The ``onnx.ModelProto`` of an ONNX file."""
 
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DataParallel and AveragedModel, torch.compile and Lightning put before every key."""
+"""Prefixes that DataParallel and AveragedModel, torch.compile and Lightning put before every key."""
 
 
 def prefix_of(keys: Iterable[str]) -> str:

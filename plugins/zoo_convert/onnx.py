@@ -161,7 +161,7 @@ TOLERANCE = 1e-4
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What was compared, on how many images; ``difference`` is the largest, relative to the largest output.
+    """The comparison, on how many images; ``difference`` is the largest, relative to the largest output.
 
     With a ``problem``, nothing was.
     """

@@ -1,4 +1,4 @@
-"""What exercises ask for: numbers computed from rows, manifests and networks, by name.
+"""The numbers that exercises ask for: computed from rows, manifests and networks, by name.
 
 Those that need torch import it themselves.
 """

@@ -25,7 +25,7 @@ _IMAGENET: dict[int, tuple[int, tuple[int, ...]]] = {
     201: (32, (6, 12, 48, 32)),
     264: (32, (6, 12, 64, 48)),
 }
-"""By depth: growth rate, layers of each block."""
+"""Growth rate and layers of each block, by depth."""
 
 
 class DenseLayer(nn.Module):
@@ -113,7 +113,7 @@ class Transition(nn.Sequential):
 
 
 class Options(TypedDict, total=False):
-    """What both build functions pass on to :class:`DenseNet`."""
+    """The arguments that both build functions pass on to :class:`DenseNet`."""
 
     drop_rate: float
     memory_efficient: bool

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Export(msgspec.Struct, frozen=True):
-    """What :func:`export` wrote.
+    """The files that :func:`export` wrote.
 
     ``sha256`` holds that of the file by its name. ``notes`` are remarks of the exporter.
     """

@@ -37,7 +37,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a file's outputs are from those of the network in torch.
+    """The distance of a file's outputs from those of the network in torch.
 
     ``difference`` is the largest over ``images`` images, relative to the largest output. Each image was run alone and
     in one batch of all. ``same_class`` counts those with the same largest output.

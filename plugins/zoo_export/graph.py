@@ -1,4 +1,4 @@
-"""What is exported: a network, with as much of its preprocessing as a graph can hold."""
+"""The network that is exported, with as much of its preprocessing as a graph can hold."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ INPUT, OUTPUT = "images", "logits"
 """The names of a graph's input and output."""
 
 EXTRA = "zoo-vision[export]"
-"""What installs the libraries that ONNX files need."""
+"""The extra that installs the libraries that ONNX files need."""
 
 BATCH = 2
 """Images in the example that is traced: torch takes the size 1 for one that never changes."""
 
 
 class Graph(nn.Module):
-    """From images B C H W, as ``input`` states them, to float32 outputs.
+    """A module from images B C H W, as ``input`` states them, to float32 outputs.
 
     In ``float16``, the network alone computes with half precision: preprocessing and both ends stay float32.
     """

@@ -146,7 +146,7 @@ OPENERS: dict[Format, Callable[[Path], tuple[About, Run]]] = {
     "onnx": open_onnx,
     "torch-export": open_torch_export,
 }
-"""By format: the description of a file and the function that it computes.
+"""Readers by format: the description of a file and the function that it computes.
 
 Raise :class:`FileFormatError` for a damaged file and for one that does not describe itself, and
 :class:`zoo.errors.MissingExtraError`.

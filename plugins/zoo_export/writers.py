@@ -119,7 +119,8 @@ def quiet() -> Iterator[None]:
 
 
 IMAGES, SEED, SPLIT = 300, 0, "train"
-"""How many images, chosen with which seed, of which split: never images that a score is measured on."""
+"""The calibration images of int8: how many, chosen with which seed, of which split; never images that a score is
+measured on."""
 
 _BATCH = 50
 
@@ -179,7 +180,7 @@ def _reader(base: Any, inputs: Tensor) -> Any:
 
 
 class _Maps(Graph):
-    """From images to the outputs of ``layers``."""
+    """A module from images to the outputs of ``layers``."""
 
     def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
         super().__init__(network, info_of(network).preprocess, "uint8", "float32")

@@ -23,7 +23,7 @@ _LAYOUTS: dict[int, tuple[tuple[int, bool], ...]] = {
     5: ((2, False), (2, True), (0, True), (0, False)),
     7: ((3, False), (3, True), (1, True), (1, False)),
 }
-"""By kernel size: each layer's padding, and whether 2x2 max pooling follows. 28 pixels end as one."""
+"""Each layer's padding by kernel size, and whether 2x2 max pooling follows. 28 pixels end as one."""
 
 
 class DigitNet(ImageClassifier):
@@ -86,7 +86,7 @@ class DigitNet(ImageClassifier):
 
 
 class Options(TypedDict, total=False):
-    """What both build functions pass on to :class:`DigitNet`."""
+    """The arguments that both build functions pass on to :class:`DigitNet`."""
 
     drop_rate: float
     num_classes: int

@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a part depends on. A part with other settings is computed again."""
+    """The settings that a part depends on. A part with other settings is computed again."""
 
     weights: str
     sha256: str
@@ -105,7 +105,7 @@ class Layer(NamedTuple):
 
 
 class Computed(msgspec.Struct, frozen=True):
-    """What :func:`compute` did: the channels of a network that are there, and parts that were computed now."""
+    """The result of :func:`compute`: the channels of a network that are there, and parts that were computed now."""
 
     layers: int
     channels: int

@@ -23,7 +23,7 @@ class Scored(msgspec.Struct, frozen=True):
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """How the score falls as images are attacked or transformed: ``kind`` is ``attack`` or ``transformation``."""
+    """The fall of the score as images are attacked or transformed: ``kind`` is ``attack`` or ``transformation``."""
 
     kind: str
     name: str
@@ -100,12 +100,12 @@ class Series(msgspec.Struct, frozen=True):
 
     @property
     def right(self) -> list[int]:
-        """How many images are classified rightly, by epsilon."""
+        """The images that are classified rightly, by epsilon."""
         return [sum(one.is_right for one in column) for column in zip(*self.predicted, strict=True)]
 
 
 class PatchScore(msgspec.Struct, frozen=True):
-    """How often a patch makes weights predict ``target``, in per cent with its interval; ``without`` it."""
+    """The success of a patch in making weights predict ``target``, in per cent with its interval; ``without`` it."""
 
     target: str
     data: str
@@ -120,7 +120,7 @@ class PatchScore(msgspec.Struct, frozen=True):
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """How weights fail, as far as it was measured."""
+    """The failures of weights, as far as they were measured."""
 
     curves: tuple[Curve, ...] = ()
     confusions: tuple[Confusion, ...] = ()
@@ -156,7 +156,7 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """What one batch takes: the fields of ``zoo benchmark --csv`` that the site shows."""
+    """The time of one batch: the fields of ``zoo benchmark --csv`` that the site shows."""
 
     model: str
     latency_ms: float
@@ -170,7 +170,7 @@ class Latency(msgspec.Struct, frozen=True):
 
     @property
     def setting(self) -> str:
-        """Where and how it was measured: only latencies of one setting can be compared."""
+        """The place and way of the measurement: only latencies of one setting can be compared."""
         batch = f"{self.batch_size} image{'s' if self.batch_size > 1 else ''} a batch"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         parts = (self.hardware, self.device, threads, self.precision, batch, f"torch {self.torch} {self.backend}")
@@ -186,7 +186,7 @@ class Explored(msgspec.Struct, frozen=True):
 
 
 class Findings(NamedTuple):
-    """What files say about weights, by their names; latencies also by those of models."""
+    """Measurements in files, by the weights' names; latencies also by those of models."""
 
     latencies: Mapping[str, Latency] = {}
     failures: Mapping[str, Failures] = {}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CONTAINERS = ("Sequential", "ModuleList")
 
 Shapes = dict[str, tuple[int, ...]]
-"""Of the outputs for one image, by submodule, in the order in which they first finish."""
+"""Shapes of the outputs for one image, by submodule, in the order in which they first finish."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -140,7 +140,7 @@ def _is_minor(module: "nn.Module") -> bool:
 
 _CELL, _TALLEST, _LABELS = 104.0, 120.0, 58.0
 _SLANT = 0.3
-"""How far a box reaches back, as a share of its height."""
+"""The depth of a box, as a share of its height."""
 _SINGLE = 14
 """Up to this many blocks have a box each; of more, neighbours with maps of one size share one."""
 _MOST = 48
@@ -159,7 +159,7 @@ class Box(NamedTuple):
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How often each kind occurs, the most frequent first."""
+        """The number of each kind, the most frequent first."""
         counts: dict[str, int] = {}
         for block in self.blocks:
             counts[block.kind] = counts.get(block.kind, 0) + block.count

@@ -86,7 +86,7 @@ class Pages:
 
     @cached_property
     def version(self) -> str:
-        """Of the code, the templates and what every page links to."""
+        """The digest of the code, the templates and what every page links to."""
         files = [
             file
             for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg", "*.bin")

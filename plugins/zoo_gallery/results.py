@@ -33,7 +33,7 @@ Result = Curve | Confusion | Series | PatchScore
 
 
 class Results(NamedTuple):
-    """What was measured, by name of the weights, and pictures by name of their file."""
+    """Measurements by name of the weights, and pictures by name of their file."""
 
     failures: dict[str, Failures]
     pictures: dict[str, bytes]

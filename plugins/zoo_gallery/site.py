@@ -33,7 +33,7 @@ _ASSETS = (
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What a page was made of, in the JSON file beside it. If ``inputs`` are the same, so is the page."""
+    """The inputs of a page, in the JSON file beside it. If ``inputs`` are the same, so is the page."""
 
     inputs: str
     code: str
@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Built(msgspec.Struct, frozen=True):
-    """What :func:`build` did. ``written`` counts files that are new or changed, ``size`` is of all, in bytes."""
+    """The result of :func:`build`. ``written`` counts files that are new or changed, ``size`` is of all, in bytes."""
 
     folder: Path
     pages: int

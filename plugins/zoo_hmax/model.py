@@ -17,7 +17,7 @@ from zoo.modules import ImageClassifier, create_linear, luma_weights
 
 
 class Scale(NamedTuple):
-    """Of a Gabor filter: side of its window, deviation of its Gaussian, length of its wave; in pixels."""
+    """The sizes of a Gabor filter: side of its window, deviation of its Gaussian, length of its wave; in pixels."""
 
     size: int
     sigma: float
@@ -44,11 +44,11 @@ BANDS = (
 )
 """Table 1."""
 ORIENTATIONS = (0, 45, 90, 135)
-"""In degrees: where a filter's wave travels."""
+"""Directions in which a filter's wave travels, in degrees."""
 ASPECT = 0.3
 """Gamma: a filter's Gaussian is so much narrower along the wave than across it."""
 SIDES = (4, 8, 12, 16)
-"""Of prototypes, in positions of C1."""
+"""Sides of prototypes, in positions of C1."""
 
 
 class S1(nn.Module):

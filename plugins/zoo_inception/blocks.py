@@ -1,4 +1,4 @@
-"""What the family's networks are made of: a convolution with ReLU, maps joined."""
+"""The parts of the family's networks: a convolution with ReLU, maps joined."""
 
 from collections.abc import Sequence
 

@@ -51,7 +51,7 @@ TF: dict[str, Widths] = {
 
 
 class Style(NamedTuple):
-    """How a lineage differs apart from its widths.
+    """The differences of a lineage apart from its widths.
 
     ``bias``: convolutions have one, though batch normalisation has another. ``eps`` is the
     normalisation's. ``same`` pads as TensorFlow does, more behind than before where the sum is odd.

@@ -42,7 +42,7 @@ SMALL: Modules = {
     "5a": Widths(96, 56, 112, 16, 48, 48),
     "5b": Widths(128, 72, 144, 16, 56, 56),
 }
-"""For 32x32 images: about a fifth of table 1's widths, a third in the last two modules, in multiples of 8."""
+"""Widths for 32x32 images: about a fifth of table 1's widths, a third in the last two modules, in multiples of 8."""
 
 SMALL_NAIVE: Modules = {
     "3a": Widths(8, 0, 12, 0, 4, 0),
@@ -59,7 +59,7 @@ SMALL_NAIVE: Modules = {
 
 
 class Design(NamedTuple):
-    """What sets one of the networks apart from another.
+    """The choices that set one of the networks apart from another.
 
     ``stem`` is ``imagenet`` (7x7 of stride 2, pool, 1x1, 3x3, pool) or ``cifar`` (3x3, to ``stem_chans``).
     ``five`` is the side of the filters in the branch of 5x5. ``last_pool`` that of the pool before 5a.

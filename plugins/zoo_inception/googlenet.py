@@ -83,9 +83,9 @@ class GoogLeNet(Network):
     """
 
     aux_weight = 0.3
-    """What the loss of each auxiliary head counts, of which that of the logits counts 1."""
+    """The weight of each auxiliary head's loss, where that of the logits counts 1."""
     aux_inputs: ClassVar[Mapping[str, str]] = {"inception4a": "aux1", "inception4d": "aux2"}
-    """By module: the head that takes its maps."""
+    """The head that takes a module's maps, by the module."""
 
     def __init__(
         self,

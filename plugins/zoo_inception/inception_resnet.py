@@ -97,7 +97,7 @@ def _mixed_7a(chans: int, middle: int, last: int) -> Branches:
 
 
 class InceptionResNet(Network):
-    """What both begin with; for images of 299x299, or of 75x75 at least."""
+    """The stem that both begin with; for images of 299x299, or of 75x75 at least."""
 
     def __init__(self, *, num_features: int, drop_rate: float, in_chans: int) -> None:
         super().__init__(num_features=num_features, drop_rate=drop_rate)

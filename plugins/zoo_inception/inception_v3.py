@@ -85,7 +85,7 @@ class InceptionC(nn.Module):
 
 
 class InceptionD(nn.Module):
-    """From 17x17 to 8x8: 3x3, 7x7 and 3x3, pool, each at last of stride 2; B 768 h w to B 1280 h/2 w/2."""
+    """A module from 17x17 to 8x8: 3x3, 7x7 and 3x3, pool, each at last of stride 2; B 768 h w to B 1280 h/2 w/2."""
 
     def __init__(self, in_chans: int) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class InceptionV3(Network):
     """
 
     aux_weight = 0.4
-    """What the loss of the auxiliary classifier counts, of which that of the logits counts 1."""
+    """The weight of the auxiliary classifier's loss, where that of the logits counts 1."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""How the checkpoints of other lineages become this family's. Free of torch."""
+"""Key maps: the checkpoints of other lineages as this family's. Free of torch."""
 
 from zoo.spec import KeyMap
 

@@ -1,4 +1,5 @@
-"""What Inception v3, v4 and Inception-ResNet share: parallel branches, and the end with timm's interface to it."""
+"""The parts that Inception v3, v4 and Inception-ResNet share: parallel branches, and the end with timm's interface to
+it."""
 
 from torch import Tensor, nn
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from zoo.data import ImageSet, load
 
 SEEDS = {"train": 0, "test": 1}
-"""Of torch's generator on the CPU, by split."""
+"""Seeds of torch's generator on the CPU, by split."""
 _CHUNK = 2000
 
 

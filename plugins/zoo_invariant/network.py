@@ -1,4 +1,4 @@
-"""What the networks of this family have in common: features, a head, and constants that no weights file holds."""
+"""The base of this family's networks: features, a head, and constants that no weights file holds."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class Network(ImageClassifier):
         self.num_features = stages[-1][1]
         width = self.num_features * (pooled or side) ** 2
         self.head_hidden_size = hidden or width
-        """What the classifier is given of an image."""
+        """The features that the classifier is given of an image."""
         self.head = nn.Sequential()
         if pooled:
             self.head.add_module("pool", nn.AdaptiveAvgPool2d(pooled))

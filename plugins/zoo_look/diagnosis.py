@@ -19,7 +19,7 @@ _DEAD = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis(Look):
-    """What is wrong with a first layer, measured: ``energy`` float64 N 3 is the share of each filter's energy
+    """The faults of a first layer, measured: ``energy`` float64 N 3 is the share of each filter's energy
     in low, middle and high frequencies, ``aliased`` N the share that the stride folds onto other frequencies,
     ``norms`` N the filters' norms. White noise has 6, 19 and 75%, as the bands' areas are.
 

@@ -38,7 +38,7 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "blur": (0, 0.5, 1, 1.5, 2),
     "jpeg": (100, 75, 50, 25, 10, 5),
 }
-"""What is tried of each transformation, in its :data:`UNITS`."""
+"""The strengths that are tried of each transformation, in its :data:`UNITS`."""
 
 UNITS = {
     "translation": "share of the width",

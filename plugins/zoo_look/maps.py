@@ -28,7 +28,7 @@ class FeatureMaps(Look):
     maps: Tensor
     image: Tensor
     titles: tuple[str, ...]
-    """What the channels are called: their numbers, or classes."""
+    """Names of the channels: their numbers, or classes."""
 
     def strongest(self, count: int) -> list[int]:
         """Returns the channels with the highest activation anywhere, the highest first."""

@@ -42,7 +42,7 @@ Parametrisation = Literal["fourier", "pixels"]
 
 @dataclass(frozen=True)
 class Ascent:
-    """How an image is made to please.
+    """The settings by which an image is made to please.
 
     ``steps`` of Adam with ``rate``. ``parametrisation``: pixels themselves, or their Fourier coefficients, each
     scaled by one over its frequency, so that coarse structure comes as easily as fine. With ``clip`` pixels stay in
@@ -75,7 +75,7 @@ class Ascent:
 
 
 class Canvas:
-    """What is optimised, and how it becomes the network's input."""
+    """The parameters that are optimized, and how they become the network's input."""
 
     def __init__(self, network: nn.Module, image: Tensor, ascent: Ascent) -> None:
         self.shape, self.device, self.ascent = image.shape[1:], image.device, ascent
@@ -145,7 +145,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Maxima(Look):
-    """For each of U channels the image found: ``images`` float32 U C H W in [0, 1], as they look.
+    """The image found for each of U channels: ``images`` float32 U C H W in [0, 1], as they look.
 
     ``titles`` are the classes if these have names, else the channels' numbers. ``inputs`` float32 U C H W are the
     images as the network takes them. ``values`` U are the objective's, without jitter: the activation before its

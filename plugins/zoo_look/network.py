@@ -388,7 +388,7 @@ _OTHERS: Mapping[Any, str] = {
 
 
 class Rectifiers(TorchFunctionMode):
-    """Within it, ``rule`` computes every ReLU; forward passes stay what they are, bit by bit.
+    """A context within which ``rule`` computes every ReLU; forward passes stay what they are, bit by bit.
 
     Without a rule, ReLUs are only watched. ``relus`` counts their calls, ``others`` those of other activations
     by name; :meth:`before` knows what went into a ReLU.

@@ -32,7 +32,7 @@ _SHORTEST = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """Of C channels, what each grating adds to the response to a grey image: ``responses`` float32 C F O.
+    """Tuning of C channels: what each grating adds to the response to a grey image: ``responses`` float32 C F O.
 
     The strongest of four phases, for F ``wavelengths`` in pixels and O ``orientations`` in degrees: the direction in
     which the wave changes, so that 0 means upright stripes.
@@ -128,7 +128,8 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Portraits:
-    """Of U channels, the ``strongest`` patches, with projections if the network has ReLUs, and the ``tuning``.
+    """Portraits of U channels: the ``strongest`` patches, with projections if the network has ReLUs, and the
+    ``tuning``.
 
     ``maxima`` are the images that maximise their central units, C h w in [0, 1], as far as these see them; ``values``
     are the units' then. Both, and the ``field``, are missing for a network without gradient.

@@ -36,7 +36,7 @@ POINTWISE: set[Any] = {
     *(aten.clone, aten._to_copy, aten.copy_, aten.copy, aten.contiguous, aten.fill_, aten.gelu, aten.native_dropout),
     *(aten.hardtanh, aten.leaky_relu, aten.elu, aten.softplus, aten._prelu_kernel, aten.lerp, aten.addcmul),
 }
-"""Beside those that torch itself marks so."""
+"""Operations on each element alone, beside those that torch itself marks so."""
 
 MOVING: set[Any] = {
     *(aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias, aten.permute, aten.transpose, aten.t),
@@ -323,7 +323,7 @@ class Reach(NamedTuple):
 
 
 class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
-    """Within it, :meth:`of` knows the reach of every tensor that was computed of ``image``, 1 C H W."""
+    """A context within which :meth:`of` knows the reach of every tensor that was computed of ``image``, 1 C H W."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not typed

@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class TopActivations(Look):
-    """Of each of U channels of ``layer``, the K images that drive one of its units most, the strongest first.
+    """The K images that, for each of U channels of ``layer``, drive one of its units most, the strongest first.
 
     One unit an image, as in Zeiler and Fergus 2013. ``activations`` float32 U K; ``images`` int64 U K numbers in
     the split; ``positions`` int64 U K 2, row and column in the map; ``boxes`` int64 U K 4, what the unit sees: top,

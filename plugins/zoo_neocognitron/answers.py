@@ -1,4 +1,4 @@
-"""From the last cells to classes: labels of planes, reference vectors, segments between these."""
+"""Answers, from the last cells to classes: labels of planes, reference vectors, segments between these."""
 
 import torch
 from torch import Tensor, nn

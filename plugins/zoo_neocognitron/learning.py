@@ -1,4 +1,4 @@
-"""How connections grow: winner-take-all, add-if-silent, labelled cells, reference vectors. No gradients.
+"""The growth of connections: winner-take-all, add-if-silent, labelled cells, reference vectors. No gradients.
 
 Each rule sees one pattern after the other, in the order given, and changes one layer, while the layers
 before it stay as they are.

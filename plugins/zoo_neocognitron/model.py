@@ -26,7 +26,7 @@ _LEARNING_THETA = (0.65, 0.6)
 
 
 class Plan(NamedTuple):
-    """What the train hook goes by; recognition does not look at it."""
+    """The constants of the train hook; recognition does not look at it."""
 
     rule: Literal["1980", "wta", "ais"]
     digits: int
@@ -95,7 +95,7 @@ class Neocognitron(ImageClassifier):
 
     @property
     def planes(self) -> tuple[int, ...]:
-        """How many planes each of these has, as the build function takes them."""
+        """The planes of each of these, as the build function takes them."""
         return tuple(_planes(self.cells(name)) for name in self.learners)
 
     def make_classifier(self, num_classes: int) -> nn.Module:

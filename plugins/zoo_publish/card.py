@@ -1,4 +1,4 @@
-"""What hubs read of a release: the card README.md with its front matter, and ``.eval_results/*.yaml``."""
+"""The files that hubs read of a release: the card README.md with its front matter, and ``.eval_results/*.yaml``."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -181,7 +181,7 @@ LICENSES = frozenset(
     mpl-2.0 isc unlicense wtfpl zlib artistic-2.0 openrail unknown
     """.split()  # noqa: SIM905  # a list of strings would fill a page
 )
-"""Those that the hub's front matter knows; another is ``other`` with its name."""
+"""Licences that the hub's front matter knows; another is ``other`` with its name."""
 
 
 _TASK = "image-classification"

@@ -18,7 +18,7 @@ ZeroChannels = Literal["end", "split"]
 
 
 class Place(NamedTuple):
-    """What a block is given by its place in the network.
+    """The arguments of a block by its place in the network.
 
     ``dilation`` is that of its 3x3 convolutions, ``first_dilation`` of the one that may have the stride.
     """
@@ -94,7 +94,7 @@ class Bottleneck(nn.Module):
 
 
 class Options(TypedDict, total=False):
-    """What both build functions pass on to :class:`ResNet`."""
+    """The arguments that both build functions pass on to :class:`ResNet`."""
 
     shortcut: Option
     zero_channels: ZeroChannels

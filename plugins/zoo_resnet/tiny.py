@@ -45,7 +45,8 @@ class TinyBlock(nn.Module):
 
 
 class TinyResNet(PooledClassifier):
-    """For 32x32 images: 3x3 stem, stages of one block each, of 16, 32 and 64 channels, global average, linear layer."""
+    """A network for 32x32 images: 3x3 stem, stages of one block each, of 16, 32 and 64 channels, global average, linear
+    layer."""
 
     def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What only this family's recipes say: the table ``hook_args``."""
+"""The table ``hook_args`` of this family's recipes."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """By default the constants of the author's scripts (KellerJordan/cifar10-airbench)."""
+    """Constants, by default those of the author's scripts (KellerJordan/cifar10-airbench)."""
 
     whitened_images: Positive = 5000
     """Training images, from the first on, that the first layer whitens."""

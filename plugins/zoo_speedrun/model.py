@@ -57,7 +57,7 @@ class Group(nn.Module):
 
 
 class Airbench(PooledClassifier):
-    """For images of 32 pixels: 31 after whitening, then 15, 7 and 3, of which the maximum is taken.
+    """A network for images of 32 pixels: 31 after whitening, then 15, 7 and 3, of which the maximum is taken.
 
     ``widths`` are those of the three groups, ``depth`` the convolutions in each. ``whiten`` holds filters of
     principal components of 2x2 patches and their negatives; it begins at random and does not learn: the

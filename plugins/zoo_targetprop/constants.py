@@ -1,4 +1,4 @@
-"""What only this family's recipes say: the table ``hook_args``."""
+"""The table ``hook_args`` of this family's recipes."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """By default the constants of the authors' program (donghyunlee/dtp)."""
+    """Constants, by default those of the authors' program (donghyunlee/dtp)."""
 
     step_size: NotNegative = 0.3277
     """Step of the last hidden layer's target down the gradient of an image's own loss.

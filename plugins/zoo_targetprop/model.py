@@ -13,7 +13,7 @@ from zoo.modules import ImageClassifier, check_choice, check_positive
 Rule = Literal["dtp", "backprop", "feedback_alignment"]
 
 _SIDE = 28
-"""Of an image, in pixels."""
+"""The side of an image, in pixels."""
 
 
 class Layer(nn.Module):

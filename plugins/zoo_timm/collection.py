@@ -35,7 +35,7 @@ FILE_ARGS = {
         Argument((True, False, None)),
     ),
 }
-"""What a file may say about how timm builds its network: neither which model nor where from."""
+"""Arguments by which a file may say how timm builds its network: neither which model nor where from."""
 
 
 def read() -> tuple[list[Model], list[Weights]]:

@@ -22,7 +22,7 @@ log = logging.getLogger("zoo")
 _lock = threading.RLock()
 
 _ELSEWHERE = {"cache_dir", "checkpoint_path", "model_name", "pretrained_cfg", "pretrained_cfg_overlay"}
-"""What makes ``timm.create_model`` look at another name, address or file than the row's."""
+"""Arguments that make ``timm.create_model`` look at another name, address or file than the row's."""
 
 
 def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: Any) -> nn.Module:

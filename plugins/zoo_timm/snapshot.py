@@ -1,4 +1,4 @@
-"""What one version of timm knows, as one JSON file: ``python -m zoo_timm.snapshot`` writes it anew.
+"""A snapshot of what one version of timm knows, as one JSON file: ``python -m zoo_timm.snapshot`` writes it anew.
 
 It builds each architecture without memory for its tensors, to count them and to see which layers depend on
 classes and channels: about five minutes. Reading the file needs neither timm nor torch.

@@ -12,7 +12,7 @@ FILE_ARGS = {
     "image_size": Argument(least=1, most=2048),
     "dropout": Argument(least=0.0, most=1.0),
 }
-"""What a file may set of torchvision's arguments."""
+"""The arguments of torchvision's that a file may set."""
 
 
 def read() -> tuple[list[Model], list[Weights]]:

@@ -1,4 +1,5 @@
-"""What one version of torchvision knows, as one JSON file: ``python -m zoo_torchvision.snapshot`` writes it.
+"""A snapshot of what one version of torchvision knows, as one JSON file: ``python -m zoo_torchvision.snapshot`` writes
+it.
 
 It builds each architecture, to count its parameters and to find its stages: about two minutes.
 Reading the file needs neither torchvision nor torch.

@@ -30,7 +30,7 @@ SIMONYAN_2014 = Paper(
     url="https://arxiv.org/abs/1409.1556",
 )
 _BLOCKS = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "C": (2, 2, 3, 3, 3), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
-"""By configuration: the convolutions of each block."""
+"""The convolutions of each block, by configuration."""
 _NOTES = {"norm": " with batch normalisation", "lrn": "-LRN"}
 
 
@@ -69,7 +69,7 @@ def _row(
 
 
 CAFFE_MEAN = tuple(value / 255 for value in (123.68, 116.779, 103.939))
-"""Of R, G, B in [0, 1]: what Caffe's networks and their descendants take off; they divide by nothing."""
+"""The means of R, G, B in [0, 1]: what Caffe's networks and their descendants take off; they divide by nothing."""
 
 
 def _keras(depth: int, configuration: str) -> KeyMap:

@@ -25,7 +25,7 @@ _KERNELS: dict[str, tuple[tuple[int, ...], ...]] = {
     "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
     "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
 }
-"""By configuration: the kernel sizes of each block's convolutions. ``B_5x5`` is section 4.1's shallow net: B with a 5x5
+"""Kernel sizes by configuration, of each block's convolutions. ``B_5x5`` is section 4.1's shallow net: B with a 5x5
 convolution in place of each pair of 3x3."""
 _WIDTHS = (64, 128, 256, 512, 512)
 _HIDDEN = 4096

@@ -44,7 +44,8 @@ _SECTIONS = {
 
 
 class Root(Commands):
-    """With the commands that plugins bring: ``zoo detect``, and ``zoo train`` where ``--queue`` is given."""
+    """The group ``zoo``, with the commands that plugins bring: ``zoo detect``, and ``zoo train`` where ``--queue`` is
+    given."""
 
     def brought(self) -> dict[str, Callable[[], click.Command]]:
         return {name: partial(_command_of, name, tool) for name, tool in self._tools().items() if " " not in name}
@@ -113,7 +114,7 @@ class Root(Commands):
 
 
 class _Pointer(click.Option):
-    """In the help of a command, an option where a plugin's command takes over."""
+    """An option in the help of a command, where a plugin's command takes over."""
 
     def __init__(self, name: str, option: str) -> None:
         note = f"Another command: zoo {name} {option} --help."

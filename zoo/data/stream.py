@@ -77,7 +77,7 @@ class ImageStream:
 
     @cached_property
     def ends(self) -> list[int]:
-        """For each shard, the number of images in it and all shards before it."""
+        """The number, for each shard, of images in it and all shards before it."""
         return list(accumulate(shard.size for shard in self.shards))
 
     @property

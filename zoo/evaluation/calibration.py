@@ -22,7 +22,7 @@ from zoo.loading import ModelInfo, safetensors_file
 from zoo.loading.create import as_network, info_of, require_classes
 
 BINS = 15
-"""As in the paper."""
+"""The number of bins in the paper."""
 
 MEASURES = ("nll", "ece", "brier")
 """Mean cross-entropy in nats, expected calibration error, Brier score (summed over classes, in [0, 2])."""

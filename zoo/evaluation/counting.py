@@ -19,7 +19,8 @@ _FLOPS: dict[object, Callable[..., int]] = {
 
 
 class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
-    """Within it, ``total`` grows by the multiply-adds of convolutions and linear layers, ``outputs`` by their elements.
+    """A mode within which ``total`` grows by the multiply-adds of convolutions and linear layers, ``outputs`` by their
+    elements.
 
     Counted below the modules, so that ``F.conv2d`` in a forward counts as much as ``nn.Conv2d``.
     """

@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 RTOL = 1e-4
-"""Of the largest output: what the probes allow in float32 (``zoo.verify.probe``). Rounding makes 1e-6 of it."""
+"""The share of the largest output that the probes allow in float32 (``zoo.verify.probe``). Rounding makes 1e-6 of
+it."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

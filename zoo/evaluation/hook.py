@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.loading import Network
 
 DEFAULT = Model("default", build="zoo.loading:build")
-"""Whose hooks are Zoo's own."""
+"""The model whose hooks are Zoo's own."""
 
 
 def evaluate(

@@ -31,7 +31,7 @@ class OfClass(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """What :class:`zoo.evaluation.Report` has of a score, and what follows from the outputs.
+    """The fields that :class:`zoo.evaluation.Report` has of a score, and what follows from the outputs.
 
     ``topk`` are the shares of images with a correct class among the first 1, 2, ... (per cent). ``nll``, ``ece`` (15
     bins) and ``brier`` are None without logits. ``confusion`` counts images by true and by predicted class.

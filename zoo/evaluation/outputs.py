@@ -1,4 +1,4 @@
-"""What an evaluate hook answers, logits or classes; the mistakes among them; and the files that keep them.
+"""Answers of an evaluate hook, logits or classes; the mistakes among them; and the files that keep them.
 
 A file stores logits in float16, each row less its largest, which is stored in float32: what decides a softmax is near
 the largest and loses least. The likeliest classes are stored as the network ranked them, so that rounding changes no
@@ -69,7 +69,7 @@ def answers(predicted: Tensor, probabilities: Tensor | None, labels: Tensor, cla
 
 
 class Outputs(NamedTuple):
-    """For each of N images its classes, int64 N k, the likeliest first; and its logits, float32 N K, if known."""
+    """The answers to N images: classes, int64 N k, the likeliest first; and its logits, float32 N K, if known."""
 
     ranked: Tensor
     logits: Tensor | None
@@ -172,7 +172,7 @@ _LEAST = -65504.0
 
 
 class About(msgspec.Struct, frozen=True):
-    """What the outputs are: ``sha256`` is that of the weights, ``report`` what the network scored."""
+    """The description of outputs: ``sha256`` is that of the weights, ``report`` what the network scored."""
 
     version: int
     sha256: str

@@ -23,11 +23,11 @@ from zoo.system.distributed import Processes
 from zoo.system.machine import versions
 
 OF_LABELS = "labels sha256:"
-"""How the fingerprint of labels alone begins."""
+"""The beginning of the fingerprint of labels alone."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What every measurement records.
+    """The fields that every measurement records.
 
     ``weights`` is the name of the manifest's entry, else the file, else empty. ``fingerprint`` names the pixels and
     labels of the ``n`` images, or the labels alone (:func:`fingerprint_of_labels`).
@@ -155,7 +155,7 @@ log = logging.getLogger("zoo")
 
 
 class Report(Measured, frozen=True, kw_only=True):
-    """What one network scored on one split. ``top1``, ``top5`` and ``interval`` are in per cent.
+    """The score of one network on one split. ``top1``, ``top5`` and ``interval`` are in per cent.
 
     ``interval`` is Wilson's 95% interval of top-1; ``mean_class`` the mean over classes of the share of
     each that is right, of those that have images; ``top5`` is None for fewer than six classes, where it

@@ -29,7 +29,7 @@ _LEARNING_RATE = 1e-4
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """What one network takes for batches of one size; no field says how accurate it is.
+    """The speed of one network for batches of one size; no field says how accurate it is.
 
     ``latency_ms`` is the median of ``steps`` batches, ``latency_p95_ms`` their 95th percentile, ``images_per_s`` the
     mean. ``params_m``, ``gmacs`` and ``macts_m`` are millions of learnable elements, billions of multiply-adds and

@@ -31,7 +31,8 @@ __all__ = [
 
 
 _REMOVALS = 10
-"""How often others may remove a file on its way into the cache, because they empty it or assume that we have ended."""
+"""The number of times that others may remove a file on its way into the cache, because they empty it or assume that we
+have ended."""
 
 
 class Received(NamedTuple):

@@ -26,8 +26,8 @@ from zoo.spec import KeyMap, Preprocess
 from zoo.system import storage
 
 VERSION = 1
-"""Of Zoo's own converters. Raise it if they write other tensors for the same file than before: every conversion is then
-made again, and ``zoo cache prune`` removes the old ones."""
+"""The version of Zoo's own converters. Raise it if they write other tensors for the same file than before: every
+conversion is then made again, and ``zoo cache prune`` removes the old ones."""
 
 FOLDER = "converted"
 
@@ -36,7 +36,8 @@ TIMEOUT = 600.0
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What decides the tensors of a conversion: the ``source`` by its sha256, the model, and how the file is read.
+    """The facts that decide the tensors of a conversion: the ``source`` by its sha256, the model, and how the file is
+    read.
 
     ``maps`` are the family's key maps: if a later version of the plugin changes one, the file is converted again.
     ``converter`` is set for one of a third party, by its address and its distribution with the version.
@@ -58,7 +59,8 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a conversion was made, and what its network needs: the key map may state what the manifest does not.
+    """The record of how a conversion was made, and what its network needs: the key map may state what the manifest does
+    not.
 
     ``preprocess`` is None if it is the model's.
     """

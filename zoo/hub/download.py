@@ -50,7 +50,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """How messages call it; holds no secret."""
+        """The name that messages call it; holds no secret."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""By name: a network, its weights' file, what is known of it; and images as its input."""
+"""Networks by name, their weights' files, what is known of them; and images as its input."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         num_features: int
         """Channels that ``forward_features`` returns."""
         feature_info: FeatureInfo
-        """For each stage: ``module``, its name, ``num_chs``, its channels, and ``reduction``, its stride."""
+        """The stages: ``module``, its name, ``num_chs``, its channels, and ``reduction``, its stride."""
         pretrained_cfg: dict[str, Any]
         """``zoo_info`` in timm's form."""
         default_cfg: dict[str, Any]

@@ -28,7 +28,7 @@ _guard = threading.local()
 
 
 class ModelInfo(NamedTuple):
-    """What ``zoo.create`` knows of a module, stored on the module as ``zoo_info``."""
+    """The facts that ``zoo.create`` knows of a module, stored on the module as ``zoo_info``."""
 
     name: str
     model: Model

@@ -75,7 +75,7 @@ class Score(Entry, frozen=True):
 
 
 class Tolerance(Entry, frozen=True):
-    """How much outputs may differ from the stated ones.
+    """The amount by which outputs may differ from the stated ones.
 
     Rounding errors of sums are proportional to their terms, so a small output has the same tolerance as large ones.
 
@@ -146,7 +146,7 @@ class Probe(Entry, frozen=True):
 
 
 class History(Entry, frozen=True):
-    """How a training went, after some of its epochs.
+    """The course of a training, after some of its epochs.
 
     Args:
         epoch: The epochs.

@@ -1,4 +1,5 @@
-"""What families of networks share: timm's model interface, features, heads, layers, checks of build arguments.
+"""The parts that families of networks share: timm's model interface, features, heads, layers, checks of build
+arguments.
 
 The names of layers are a family's own, since state-dict keys follow its public checkpoints.
 """

@@ -1,4 +1,5 @@
-"""How a network runs: compiled, or with less memory for more time, by computing activations again for the gradient.
+"""The ways in which a network runs: compiled, or with less memory for more time, by computing activations again for the
+gradient.
 
 Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Memory Cost".
 """

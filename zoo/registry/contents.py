@@ -1,4 +1,4 @@
-"""What a plugin contains: its models, their weights and its key maps, from its rows, manifests and collection."""
+"""The contents of a plugin: its models, their weights and its key maps, from its rows, manifests and collection."""
 
 import posixpath
 import re

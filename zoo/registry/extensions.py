@@ -1,4 +1,4 @@
-"""What usable plugins bring apart from models, by name.
+"""Extensions: what usable plugins bring apart from models, by name.
 
 Data sets, attack methods, look questions, export passes and readers; commands, modules and formats of files
 (``zoo detect``, ``zoo.detect``, ``.npz``); key maps. The rules are those of models: Zoo's own names come first, then
@@ -29,7 +29,7 @@ WORDS = {
     "exports": "export pass",
     "readers": "reader",
 }
-"""What messages call the extensions in each field of :class:`zoo.Plugin`."""
+"""The words by which messages call the extensions in each field of :class:`zoo.Plugin`."""
 
 
 class Offered(NamedTuple):

@@ -198,7 +198,7 @@ SETTINGS: Mapping[str, Argument] = {
     "global_pool": Argument(("avg", "max", "")),
     "drop_rate": Argument(least=0.0, most=1.0),
 }
-"""What a network may let be set after it is built, by ``set_global_pool`` and the like.
+"""Arguments that a network may let be set after it is built, by ``set_global_pool`` and the like.
 
 An argument of the build function with that name comes first.
 """
@@ -208,7 +208,7 @@ SAFE: Mapping[str, Argument] = {
     "drop_path_rate": Argument(least=0.0, most=1.0),
     "output_stride": Argument((1, 2, 4, 8, 16, 32)),
 }
-"""What any weights file may set, if the model has it."""
+"""Arguments that any weights file may set, if the model has it."""
 
 
 def settings_in(build: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:

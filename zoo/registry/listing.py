@@ -1,4 +1,4 @@
-"""What can be created, listed without torch."""
+"""Lists of what can be created, without torch."""
 
 import re
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ T = TypeVar("T")
 DISTRIBUTION = "zoo-vision"
 
 Stamp = tuple[int, int, int, int]
-"""What changes with a file: its size, its times of modification and of change in nanoseconds, its inode."""
+"""The marks that change with a file: its size, its times of modification and of change in nanoseconds, its inode."""
 
 
 class Distribution(msgspec.Struct, frozen=True, array_like=True):

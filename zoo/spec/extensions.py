@@ -1,4 +1,4 @@
-"""What a plugin brings apart from models: extensions with a name and a hook, key maps, facts of repositories."""
+"""Extensions, what a plugin brings apart from models: those with a name and a hook, key maps, facts of repositories."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class DatasetSpec(Spec, frozen=True):
 
 
 class Extension(Spec, frozen=True):
-    """What attack methods, look questions, export passes and readers have in common.
+    """The fields that attack methods, look questions, export passes and readers have in common.
 
     Args:
         name: The name: lower case letters, digits and ``_``. One that Zoo or another plugin has as well is addressed
@@ -143,7 +143,7 @@ class Reader(Extension, frozen=True):
 
 
 class KeyMap(Spec, frozen=True):
-    """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
+    """The way in which another lineage's checkpoint becomes this family's: for ``zoo convert``.
 
     Patterns are regular expressions of keys. ``models`` apart, all fields but ``rename`` and ``drop``
     refer to the new keys.
@@ -199,7 +199,8 @@ class KeyMap(Spec, frozen=True):
 
 
 class Described(Spec, frozen=True):
-    """What the ``config.json`` of a repository says about its weights: the result of a ``Plugin.repositories`` hook.
+    """The facts that the ``config.json`` of a repository says about its weights: the result of a
+    ``Plugin.repositories`` hook.
 
     Args:
         model: The name of one of the plugin's models.

@@ -14,7 +14,7 @@ API = 2
 
 
 class Paper(Spec, frozen=True):
-    """Where an architecture was published.
+    """The publication of an architecture.
 
     Args:
         title: The paper's title.

@@ -1,4 +1,4 @@
-"""How images are prepared for a network, with the usual values."""
+"""The preparation of images for a network, with the usual values."""
 
 from collections.abc import Mapping
 from math import inf, isfinite
@@ -7,11 +7,11 @@ from typing import Any, Literal
 from zoo.spec.checked import Spec, is_trusted
 
 MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
-"""Of an input: a file that says more would have memory taken before it is seen not to fit."""
+"""The longest side of an input: a file that says more would have memory taken before it is seen not to fit."""
 
 
 class Preprocess(Spec, frozen=True):
-    """How an image becomes the network's input.
+    """The preparation of an image as the network's input.
 
     The image is resized and cropped, its values are brought to [0, 1], then ``(x - mean) / std`` is taken per channel.
 
@@ -62,7 +62,7 @@ class Preprocess(Spec, frozen=True):
 
 
 IMAGENET = Preprocess()
-"""As usual for ImageNet: 224 pixels, the data set's mean and deviation."""
+"""The usual values for ImageNet: 224 pixels, the data set's mean and deviation."""
 CIFAR10 = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 CIFAR10_IMAGE_STD: Mapping[str, Any] = {
     "input_size": CIFAR10.input_size,
@@ -70,10 +70,10 @@ CIFAR10_IMAGE_STD: Mapping[str, Any] = {
     "mean": CIFAR10.mean,
     "std": (0.2023, 0.1994, 0.2010),
 }
-"""For a ``KeyMap``: many public checkpoints divide by the mean of the images' own deviations."""
+"""A deviation for a ``KeyMap``: many public checkpoints divide by the mean of the images' own deviations."""
 MNIST = Preprocess(input_size=(1, 28, 28), crop_pct=1.0, mean=(0.1307,), std=(0.3081,))
 STD_255 = (1 / 255, 1 / 255, 1 / 255)
-"""As a ``std``: pixels stay in [0, 255], less their mean."""
+"""A ``std`` by which pixels stay in [0, 255], less their mean."""
 
 
 def unscaled(channels: int, side: int, **changes: Any) -> Preprocess:

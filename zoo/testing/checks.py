@@ -24,7 +24,7 @@ OF_PLUGIN: Checks = {
     families.extensions: "extensions",
 }
 OF_DATA: Checks = {families.manifests: "weights", families.key_maps: "key_maps"}
-"""Of a distribution with weights and no code."""
+"""Checks of a distribution with weights and no code."""
 OF_COMMANDS: Checks = {families.commands: "commands"}
 # What a row declares about its own network: checked for every model at every commit.
 OF_EACH: Checks = {
@@ -83,7 +83,7 @@ SINCE_2 = {
     values.exported,
     *LEARNING,
 }
-"""What contract 1 did not ask for: advice to its plugins."""
+"""Checks that contract 1 did not ask for: advice to its plugins."""
 
 RAISED = "Fix: the code that raises this; zoo plugins check --traceback shows the calls."
 """The advice if a check runs into an exception that it does not expect."""
@@ -102,7 +102,7 @@ class Check:
     of: str = ""
     """The model, the weights or the plugin."""
     field: str = ""
-    """What it is about: a field of the row or of the manifest, or a method of the network."""
+    """The subject: a field of the row or of the manifest, or a method of the network."""
     hint: str = ""
     since: int = 1
     """The contract that asks for it first."""

@@ -22,7 +22,7 @@ Status = Literal["passed", "failed", "advice", "skipped", "inapplicable"]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a check found.
+    """The finding of a check.
 
     ``of`` is the model, the weights or the plugin, ``field`` what to change there. ``place`` is the line of the
     plugin's own code that raised, and ``error`` the exception; checks with one ``error`` fail for one reason.

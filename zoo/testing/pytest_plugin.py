@@ -1,4 +1,4 @@
-"""What pytest sees of the kit: the decorator, the option ``--zoo-plugin``, the marker ``slow``.
+"""The kit as pytest sees it: the decorator, the option ``--zoo-plugin``, the marker ``slow``.
 
 pytest imports this module in every run of an environment that has Zoo (entry point ``pytest11``), so nothing here
 imports torch, or reads the registry, unless it is used.

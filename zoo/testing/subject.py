@@ -72,12 +72,12 @@ class Subject:
 
     @property
     def outline(self) -> Any:
-        """As ``module``, if only shapes matter: the values of its tensors are arbitrary."""
+        """The network as ``module``, if only shapes matter: the values of its tensors are arbitrary."""
         return _outlined(self)
 
     @cached_property
     def shape_device(self) -> str:
-        """Where shapes are found: ``meta`` for a giant that does without real numbers, else ``cpu``.
+        """The device on which shapes are found: ``meta`` for a giant that does without real numbers, else ``cpu``.
 
         Small networks compute faster than ``meta`` infers.
         """

@@ -75,7 +75,7 @@ class Locked(Entry, frozen=True):
 
 
 class Lock(Entry, frozen=True):
-    """What the names of a project mean.
+    """The meaning of a project's names.
 
     Args:
         version: Of the format, 1.

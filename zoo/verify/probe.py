@@ -22,12 +22,12 @@ from zoo.manifest import Probe, ProbedImage, Tolerance
 from zoo.spec import Preprocess
 
 LOGITS = 10
-"""How many of an image's logits a probe keeps."""
+"""The number of an image's logits that a probe keeps."""
 
 PICTURE = Path(__file__).with_name("probe.png")
 
 SEEN = 1e-3
-"""How much outputs must differ from image to image, relative to the largest, so that equal ones prove anything."""
+"""The least difference of outputs from image to image, relative to the largest, so that equal ones prove anything."""
 
 TOLERANCES = {
     "float64": Tolerance(rtol=1e-4, atol=1e-4),
@@ -36,7 +36,7 @@ TOLERANCES = {
     "float16": Tolerance(rtol=1e-2, atol=1e-3),
     "bfloat16": Tolerance(rtol=1e-1, atol=1e-2),
 }
-"""What is allowed if an entry does not say otherwise, by dtype or ``device/dtype``.
+"""The tolerances that are allowed if an entry does not say otherwise, by dtype or ``device/dtype``.
 
 Over the 24 weights that ship along, on a CPU, float64 lay within 4e-6 of float32, float16 within 4e-3,
 bfloat16 within 6e-2, but for a network of nearest prototypes, which that type does not suit. What a wrong

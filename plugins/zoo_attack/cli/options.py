@@ -1,4 +1,4 @@
-"""What the commands of ``zoo attack`` share: options, and checks that run before any work."""
+"""Options that the commands of ``zoo attack`` share, and checks that run before any work."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from zoo.cli import options
 from zoo.errors import ZooError
 
 METHODS = ("fgsm", "pgd", "pgd_l2", "autoattack", "random_sign")
-"""Those of ``zoo_attack.method``, which may be imported only once a command runs."""
+"""The methods of ``zoo_attack.method``, which may be imported only once a command runs."""
 
 ATTACK = options.Named("attacks", METHODS)
 """The type of ``--attack``."""

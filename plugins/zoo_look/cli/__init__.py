@@ -31,7 +31,7 @@ _SECTIONS = {
 
 
 class Questions(Commands):
-    """With the questions that plugins bring."""
+    """A group with the questions that plugins bring."""
 
     def brought(self) -> dict[str, Callable[[], click.Command]]:
         from zoo.registry import extensions

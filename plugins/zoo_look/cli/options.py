@@ -1,4 +1,4 @@
-"""What the commands of ``zoo look`` share: options with their defaults, the image, how a result is shown."""
+"""Options that the commands of ``zoo look`` share, with their defaults, the image, how a result is shown."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
