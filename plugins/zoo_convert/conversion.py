@@ -214,7 +214,7 @@ def read(
 
 
 def convert_entry(file: Path, match: Found) -> tuple[dict[str, Tensor], Weights]:
-    """Reads ``file`` as its entry ``found.weights`` says; the plugin's converter, which the cache calls.
+    """Reads ``file`` as its entry ``match.weights`` says; the plugin's converter, which the cache calls.
 
     Returns the tensors, and the entry with what the file and its key map state. Raises as :func:`convert`.
     """
@@ -266,13 +266,13 @@ def _read_by(address: str, place: Source, match: Found) -> formats.Checkpoint:
 
 
 def _read(
-    tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str, trunk: bool
+    tensors: Mapping[str, Tensor], maps: list[KeyMap], match: Found, args: Mapping[str, Any], source: str, trunk: bool
 ) -> list[Fitted]:
     """Returns the tensors under each of ``maps``, without prefixes that wrappers add to every key."""
     prefix = formats.prefix_of(tensors)
-    if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source, trunk=trunk).problem is None:
+    if prefix and fitting.read_by(fitting.AS_IS, tensors, match, args, source, trunk=trunk).problem is None:
         prefix = ""
-    return [fitting.read_by(known, tensors, found, args, source, prefix=prefix, trunk=trunk) for known in maps]
+    return [fitting.read_by(known, tensors, match, args, source, prefix=prefix, trunk=trunk) for known in maps]
 
 
 def _check_place(out: Path, name: str, overwrite: bool) -> None:

@@ -63,9 +63,9 @@ def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> li
     ]
 
 
-def _offline(found: Found) -> str:
-    assert found.weights is not None
-    here = at_hand([Listed(found.model.name, found.row, found.model, (found.weights,), found.bringer)])
+def _offline(match: Found) -> str:
+    assert match.weights is not None
+    here = at_hand([Listed(match.model.name, match.row, match.model, (match.weights,), match.bringer)])
     return "yes: the file is on this machine" if here else "no: it is fetched on first use"
 
 

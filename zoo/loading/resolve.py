@@ -121,7 +121,7 @@ def use_given(match: Found, text: str | Path) -> tuple[Weights | None, Path]:
     return None, as_safetensors(match, weights, lambda: file)[1]
 
 
-def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) -> tuple[Weights, Path]:
+def as_safetensors(match: Found, weights: Weights, bring: Callable[[], Path]) -> tuple[Weights, Path]:
     """Returns ``weights`` as their key map completes them, and their conversion; ``bring`` returns the source if it is
     needed.
 
@@ -129,7 +129,7 @@ def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) ->
     """
     from zoo.hub import converted
 
-    made = converted.use(job_of(found, weights), weights, bring)
+    made = converted.use(job_of(match, weights), weights, bring)
     return made.record.describe(weights), made.path
 
 

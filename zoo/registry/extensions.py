@@ -237,9 +237,9 @@ def _usable() -> list[PluginRow]:
 # ---- key maps ---------------------------------------------------------------------------------------
 
 
-def own_key_maps(found: Found) -> list[KeyMap]:
+def own_key_maps(match: Found) -> list[KeyMap]:
     """Returns the key maps of the model's own plugin that are for it."""
-    return [key_map for key_map in found.plugin.key_maps if not key_map.models or _is_for(key_map, found)]
+    return [key_map for key_map in match.plugin.key_maps if not key_map.models or _is_for(key_map, match)]
 
 
 def brought_key_maps(match: Found) -> dict[str, KeyMap]:
@@ -269,6 +269,6 @@ def find_key_map(match: Found, name: str) -> KeyMap | None:
     return others[alike[0]] if alike else None
 
 
-def _is_for(key_map: KeyMap, found: Found) -> bool:
-    names = (found.model.name, f"{found.row.name}/{found.model.name}")
+def _is_for(key_map: KeyMap, match: Found) -> bool:
+    names = (match.model.name, f"{match.row.name}/{match.model.name}")
     return any(fnmatchcase(name, pattern) for name in names for pattern in key_map.models)

@@ -198,13 +198,13 @@ class Registry:
             raise UnknownNameError.of("weights", f"{arch}.{tag}", full_names, hint=hint)
         return match._replace(weights=tags[tag], bringer=self.bringer_of(match, tag))
 
-    def bringer_of(self, found: Found | Listed, tag: str) -> PluginRow | None:
-        """Returns the plugin that brings the weights ``tag`` of ``found``; None if they are of the model's own
+    def bringer_of(self, match: Found | Listed, tag: str) -> PluginRow | None:
+        """Returns the plugin that brings the weights ``tag`` of ``match``; None if they are of the model's own
         plugin.
         """
-        if found.bringer is not None or not self._bringers:
-            return found.bringer
-        short = self._short_of(found.row, found.model.name).get(tag)
+        if match.bringer is not None or not self._bringers:
+            return match.bringer
+        short = self._short_of(match.row, match.model.name).get(tag)
         return short.row if short else None
 
     def missing(self, row: PluginRow) -> list[str]:

@@ -148,19 +148,19 @@ def full_name(match: Found | Listed, tag: str = "", alias: str = "") -> str:
     return (arch if short else f"{match.row.name}/{arch}") + (f".{tag}" if tag else "")
 
 
-def name_in(held: Collection[str], found: Found | Listed, tag: str = "") -> str:
-    """Returns the full name under which ``held`` has ``found``, which may be an alias.
+def name_in(held: Collection[str], match: Found | Listed, tag: str = "") -> str:
+    """Returns the full name under which ``held`` has ``match``, which may be an alias.
 
     If it has none, it is the present one.
     """
-    known = [full_name(found, tag, alias) for alias in ("", *found.model.aliases)]
+    known = [full_name(match, tag, alias) for alias in ("", *match.model.aliases)]
     return next((name for name in known if name in held), known[0])
 
 
-def default_of(lock: Lock, found: Found) -> Weights | None:
+def default_of(lock: Lock, match: Found) -> Weights | None:
     """Returns the locked default weights of a model, or None."""
-    tag = lock.defaults.get(name_in(lock.defaults, found))
-    return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
+    tag = lock.defaults.get(name_in(lock.defaults, match))
+    return registry.current().find(f"{full_name(match)}.{tag}").weights if tag else None
 
 
 def follow(lock: Lock, match: Found, weights: Weights) -> Weights:
@@ -174,15 +174,15 @@ def follow(lock: Lock, match: Found, weights: Weights) -> Weights:
     return hold(name, locked, match, weights, place(), f"{hint}zoo lock {name} accepts the present one.")
 
 
-def repository_of(found: Found, weights: Weights) -> Repository | None:
-    """Returns the files of the repository that ``weights`` of ``found`` are in; None for weights of a manifest."""
-    about = found.description
+def repository_of(match: Found, weights: Weights) -> Repository | None:
+    """Returns the files of the repository that ``weights`` of ``match`` are in; None for weights of a manifest."""
+    about = match.description
     return Repository(weights.file, about.file, about.sha256) if about else None
 
 
-def hold(name: str, held: Locked, found: Found, weights: Weights, file: Path, hint: str) -> Weights:
+def hold(name: str, held: Locked, match: Found, weights: Weights, file: Path, hint: str) -> Weights:
     """Returns ``weights`` as ``held`` in the lock ``file`` has them; raises :class:`LockError` with ``hint``."""
-    changed = [line for line in _compare(name, held, found, weights) if line.field.partition(".")[0] in _HELD]
+    changed = [line for line in _compare(name, held, match, weights) if line.field.partition(".")[0] in _HELD]
     if changed:
         raise LockError("\n  ".join([f"{name} differs from {file}:", *map(str, changed)]), hint=hint)
     return weights if weights.sha256 else pinned(weights, held)
@@ -262,12 +262,12 @@ def _lock(match: Found, entry: Weights) -> Locked:
     return Locked(**about, sha256=entry.sha256, digest=entry.digest, size=entry.size, revision=entry.revision)
 
 
-def _num_classes(found: Found, entry: Weights) -> int:
-    return found.model.num_classes if entry.num_classes is None else entry.num_classes
+def _num_classes(match: Found, entry: Weights) -> int:
+    return match.model.num_classes if entry.num_classes is None else entry.num_classes
 
 
-def _preprocess(found: Found, entry: Weights) -> Preprocess:
-    return entry.preprocess or found.model.preprocess
+def _preprocess(match: Found, entry: Weights) -> Preprocess:
+    return entry.preprocess or match.model.preprocess
 
 
 def _compare(name: str, locked: Locked, match: Found, now: Weights) -> list[Difference]:

@@ -54,7 +54,7 @@ def resolve(entry: Weights, *, download: bool = False, progress: "Progress | Non
 
 
 def manifest_of(match: Found) -> Path:
-    """Returns the manifest of ``found.weights``, or else the plugin's first, to which it would be added."""
+    """Returns the manifest of ``match.weights``, or else the plugin's first, to which it would be added."""
     assert match.weights is not None
     files = [resource(text) for text in match.plugin.weights]
     for file in files:
