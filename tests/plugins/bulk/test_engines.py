@@ -283,7 +283,7 @@ def test_ray_brings_files_to_a_node_that_lacks_them(tmp_path: Path, apart: str) 
     outcomes = run(
         tmp_path, [without, brought._replace(files=(file,))], engine="ray", settings={"address": apart}, at_once=1
     )
-    assert outcomes["without"].reason.startswith("FileNotFoundError"), "the node has a folder of its own"
+    assert outcomes["without"].reason.startswith("[Errno 2] No such file"), "the node has a folder of its own"
     assert outcomes["brought"].result == "pixels"
 
 
