@@ -269,7 +269,8 @@ def plan(
         images = data_of.get(place)
         where = "/".join(filter(None, place))
         if images is not None and (reason := _unsuited(task, line.weights, images)):
-            left_out.append(Row(weights=line.name, data=where, reason=reason, status="skipped", **about))
+            status = "failed" if images.error else "skipped"  # data that is missing is not a choice
+            left_out.append(Row(weights=line.name, data=where, reason=reason, status=status, **about))
             continue
         if line.name not in pinned:
             pinned[line.name] = _sha256(line)
