@@ -31,7 +31,7 @@ COLLECTIONS = (
 
 def networks() -> list[str]:
     """Returns the names to test."""
-    rows = [registry.find(name).model for name in zoo.list_models()]
+    rows = [registry.current().find(name).model for name in zoo.list_models()]
     asked = os.environ.get("ZOO_TIMM_SUITE", "")
     if asked and asked != "all":
         return asked.split()
@@ -47,7 +47,7 @@ def networks() -> list[str]:
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fetches timm's source distribution, of the version that is installed, and returns its file of tests."""
     folder, version = tmp_path_factory.mktemp("timm"), metadata.version("timm")
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps", "--no-build-isolation"]
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps"]
     done = subprocess.run([*pip, f"timm=={version}", "-d", folder], capture_output=True, text=True, check=False)
     archive = folder / f"timm-{version}.tar.gz"
     if not archive.is_file():

@@ -94,7 +94,7 @@ def _statistics_set_aside(norms: list[_BatchNorm]) -> Iterator[None]:
 
 
 class _Part(nn.Module):
-    """What ``method`` of ``network`` computes, as a forward."""
+    """A forward that computes ``method`` of ``network``."""
 
     def __init__(self, network: nn.Module, method: str) -> None:
         super().__init__()
