@@ -40,7 +40,7 @@ class Scattering(nn.Module):
             )
         super().__init__()
         self.J = J
-        self.coefficients = 1 + ANGLES * J + ANGLES**2 * J * (J - 1) // 2
+        self.coefficients = _count(J)
         self.padding, constants = _constants(J, side)
         for name, value in constants.items():
             make = partial(torch.tensor, value, dtype=torch.float32)
@@ -54,6 +54,10 @@ class Scattering(nn.Module):
 def scattered(x: Tensor, J: int, padding: list[int], constants: dict[str, Tensor]) -> Tensor:  # noqa: N803  # the papers' name
     """Computes :class:`Scattering`."""
     with full_precision(x):
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]  # torch's
+        if not tracing and len(x) == 0:  # there is no FFT of none
+            places = x.shape[2] // 2**J
+            return x.new_zeros(0, x.shape[1] * _count(J), places, places)
         maps = x.to(precision_of(constants["phi0"]))
         if x.device.type != "cpu" or torch.compiler.is_compiling():  # a loop would fix the number of images
             return _coefficients(maps, J, padding, constants).to(x.dtype)
@@ -83,6 +87,11 @@ def _coefficients(x: Tensor, scales: int, padding: list[int], constants: dict[st
     together = torch.cat([part for order in orders for part in order], dim=1)  # n K places
     places = side // 2**scales
     return together.view(batch, chans * together.shape[1], places, places)
+
+
+def _count(scales: int) -> int:
+    """Returns the number of coefficients of order 0, 1 and 2 of a channel."""
+    return 1 + ANGLES * scales + ANGLES**2 * scales * (scales - 1) // 2
 
 
 @lru_cache(maxsize=8)

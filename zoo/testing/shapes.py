@@ -209,7 +209,8 @@ def features(subject: Subject) -> None:
             output.shape[1] == channels,
             f"{name!r} gives {output.shape[1]} channels, feature_info says num_chs {channels}",
         )
-        # Unpadded convolutions cost up to four pixels, and some networks look beyond the border; a stage taken for its neighbour would be off by a factor of two.
+        # Unpadded convolutions cost up to four pixels, a network that looks beyond the border has up to six more; a
+        # stage taken for its neighbour would be off by a factor of two.
         is_near = abs(output.shape[2] - expected) <= 6 and expected < 1.5 * output.shape[2] < 2.25 * expected
         expect(
             is_near,
