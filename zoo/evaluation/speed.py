@@ -143,9 +143,9 @@ def benchmark(
         images_per_s=round(batch_size * len(times) / sum(times), 2),
         steps=len(times),
         first_s=round(first, 3),
-        params_m=round(params / 1e6, 2),
-        gmacs=round(macs / 1e9, 3),
-        macts_m=round(activations / 1e6, 3),
+        params_m=round(params / 1e6, 6),
+        gmacs=round(macs / 1e9, 9),
+        macts_m=round(activations / 1e6, 6),
         torch=str(torch.__version__),
     )
 
