@@ -10,7 +10,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -269,7 +269,7 @@ def plan(
         images = data_of.get(place)
         where = "/".join(filter(None, place))
         if images is not None and (reason := _unsuited(task, line.weights, images)):
-            status = "failed" if images.error else "skipped"  # data that is missing is not a choice
+            status: Literal["failed", "skipped"] = "failed" if images.error else "skipped"  # missing is no choice
             left_out.append(Row(weights=line.name, data=where, reason=reason, status=status, **about))
             continue
         if line.name not in pinned:

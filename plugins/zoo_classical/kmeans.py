@@ -177,5 +177,5 @@ def squared_hinge_svm(
         w.grad = weight_decay * w + slope
         return margins.square().sum() / len(x) + weight_decay / 2 * w.square().sum()
 
-    best.step(loss_and_gradient)  # type: ignore[no-untyped-call]  # torch's own is not typed
+    best.step(loss_and_gradient)
     return w[:, :-1], w[:, -1]

@@ -316,8 +316,8 @@ def _move_statistics(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
 
 
 def _sum(values: Tensor, processes: Processes) -> Tensor:
-    total: Tensor = _Sum.apply(values, processes)  # type: ignore[no-untyped-call]  # torch's stubs
-    return total
+    total: Callable[..., Tensor] = _Sum.apply
+    return total(values, processes)
 
 
 class _Sum(torch.autograd.Function):
