@@ -1,7 +1,7 @@
 """Updates of the weights: parameter groups, optimizer, learning rate, averages, batch normalisation over processes."""
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
