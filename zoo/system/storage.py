@@ -73,6 +73,19 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
     return opened
 
 
+def read_bounded(file: Path, most: int) -> bytes:
+    """Returns the content of a regular file of at most ``most`` bytes: the one way to read a file that may be hostile.
+
+    Raises OSError at once for everything else, also for a sparse file that only states its size.
+    """
+    with open_regular(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        content = opened.read(size + 1) if size <= most else b""
+    if len(content) > most or size > most:
+        raise OSError(errno.EFBIG, f"{max(size, len(content)):,} bytes, expected at most {most:,}", str(file))
+    return content
+
+
 def sha256_of(file: Path | BinaryIO) -> str:
     """Returns the sha256 of a regular file, or of the rest of an open one, as 64 hex digits.
 

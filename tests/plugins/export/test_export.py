@@ -16,7 +16,6 @@ from torch import Tensor, nn
 import zoo
 from zoo import data
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
-from zoo.system import process
 from zoo_export import agreement, writers
 from zoo_export.formats import Format
 
@@ -122,7 +121,6 @@ def test_a_weight_changed_by_hand_is_found(root: Path, tmp_path: Path, monkeypat
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     changed = tmp_path / "changed.onnx"
     onnx.save(model, str(changed))
-    monkeypatch.setattr(process, "ask", exports.here)
     network = zoo.create(NETWORK).eval()
     assert agreement.check(network, made.file, made.about).difference < 1e-5
     with pytest.raises(ExportError, match="differ from the network's by"):
@@ -138,7 +136,7 @@ def test_without_torch_export_a_network_is_traced_and_the_reason_is_said(
         raise RuntimeError("no rule for this operator\nand more")
 
     monkeypatch.setattr(writers, "program", fail)
-    made = exports.export(NETWORK, tmp_path / "traced.onnx")
+    made = zoo.export(NETWORK, tmp_path / "traced.onnx")
     assert made.agreement.difference < 1e-5
     [note] = made.notes
     assert note.endswith("torch.export failed: RuntimeError: no rule for this operator")
@@ -160,14 +158,14 @@ def test_a_network_that_cannot_be_exported_says_why(tmp_path: Path, suffix: str)
     if suffix == ".onnx":
         exports.needs("onnx")
     with pytest.raises(ExportError, match=r"this network[\w ]*: Computed outside torch\.$"):
-        exports.export(OutsideTorch(), tmp_path / f"network{suffix}")
+        zoo.export(OutsideTorch(), tmp_path / f"network{suffix}")
     assert [*tmp_path.iterdir()] == []
 
 
 def test_a_network_that_returns_several_tensors_is_not_exported(tmp_path: Path) -> None:
     network = zoo.create("resnet20", features_only=True)
     with pytest.raises(ExportError, match="returns list, expected one tensor"):
-        exports.export(network, tmp_path / "network.pt2")
+        zoo.export(network, tmp_path / "network.pt2")
 
 
 def test_outputs_of_another_shape_or_not_a_number_are_errors(root: Path) -> None:
@@ -189,13 +187,13 @@ def test_a_network_that_ignores_its_input_proves_nothing(tmp_path: Path) -> None
     with torch.no_grad():
         network.fc.weight.zero_()
     with pytest.raises(ExportError, match="prove nothing"):
-        exports.export(network, tmp_path / "network.pt2")
+        zoo.export(network, tmp_path / "network.pt2")
 
 
 def test_the_callers_network_stays_as_it_was(tmp_path: Path) -> None:
     network = zoo.create(NETWORK)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    exports.export(network, tmp_path / "network.pt2", precision="float16")
+    zoo.export(network, tmp_path / "network.pt2", precision="float16")
     assert network.training
     for key, value in network.state_dict().items():
         assert value.dtype == before[key].dtype, key
@@ -205,13 +203,13 @@ def test_the_callers_network_stays_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -> None:
     network = zoo.create(NETWORK)
-    assert exports.export(network, tmp_path / "same.pt2").about.weights == NETWORK
+    assert zoo.export(network, tmp_path / "same.pt2").about.weights == NETWORK
     with torch.no_grad():
         network.fc.bias += 1
-    changed = exports.export(network, tmp_path / "changed.pt2").about
+    changed = zoo.export(network, tmp_path / "changed.pt2").about
     assert (changed.weights, changed.sha256) == ("", "")
     assert network.training, "the mode is put back"
-    another = exports.export(NETWORK, tmp_path / "another.pt2", num_classes=5).about
+    another = zoo.export(NETWORK, tmp_path / "another.pt2", num_classes=5).about
     assert (another.weights, another.num_classes, another.class_names) == ("", 5, ())
 
 
@@ -276,7 +274,6 @@ def test_the_command_compares_in_a_process_of_its_own(inside: Path) -> None:
 
 
 def test_the_command_prints_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "ask", exports.here)
     file = tmp_path / "small.pt2"
     done = printed("export", NETWORK, "--precision", "float16", "--input", "uint8", "-o", file)
     assert "torch-export, float16" in done
