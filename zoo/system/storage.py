@@ -2,13 +2,14 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from zoo.errors import StorageError
 
@@ -84,6 +85,14 @@ def read_bounded(file: Path, most: int) -> bytes:
     if len(content) > most or size > most:
         raise OSError(errno.EFBIG, f"{max(size, len(content)):,} bytes, expected at most {most:,}", str(file))
     return content
+
+
+def read_json(file: Path, most: int = 1 << 28) -> Any:
+    """Returns the JSON in a regular file of at most ``most`` bytes; raises OSError or ValueError for anything else."""
+    try:
+        return json.loads(read_bounded(file, most))
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
 
 
 def sha256_of(file: Path | BinaryIO) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 import zoo
 from zoo import data
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
-from zoo_export import agreement, writers
+from zoo.spec import Preprocess
+from zoo_export import agreement, formats, graph, writers
 from zoo_export.formats import Format
+from zoo_export.network import as_taken
 
 
 @pytest.fixture
@@ -293,3 +296,48 @@ def test_the_images_to_calibrate_on_are_a_data_set_with_a_training_split(inside:
     assert done.exit_code == 2
     assert "Unknown data set 'no_such_data'" in done.output
     assert [*inside.iterdir()] == []
+
+
+# ---- values, without onnxruntime ----------------------------------------------------------------------------------
+
+
+def test_int8_asks_for_the_training_split_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are measured on the others."""
+    asked = []
+
+    def load(name: str, split: str) -> Any:
+        asked.append((name, split))
+        raise DataError("stop")
+
+    monkeypatch.setattr(data, "load", load)
+    about = formats.About("onnx", "int8", "float32", "resnet20", 10, Preprocess(), classes="digits")
+    with pytest.raises(DataError, match="stop"):
+        writers.training_images(about, None)
+    assert asked == [("digits", "train")]
+
+
+def test_a_pass_changes_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def halve(module: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+        return module
+
+    monkeypatch.setattr(graph.registry, "hook", lambda *_, **__: halve)
+    row = SimpleNamespace(spec=SimpleNamespace(run="", requires=()))
+    monkeypatch.setattr(graph.extensions, "require", lambda *_: row)
+    network = nn.Linear(2, 2).train()
+    before = network.weight.clone()
+    changed = graph.run_passes(network, ["halve"])
+    assert torch.equal(network.weight, before)
+    assert torch.equal(changed.weight, before / 2)
+    assert network.training
+    assert not changed.training
+
+
+def test_pixels_are_rounded_not_cut_off() -> None:
+    """250.6 is 251: a byte that arrives as float32 must leave as itself."""
+    preprocess = Preprocess(mean=(0.0,), std=(1.0,), input_size=(1, 2, 2))
+    about = formats.About("onnx", "float32", "uint8", "resnet20", 10, preprocess)
+    values = torch.tensor([250.6, 0.4, 0.6, 254.9]).div(255).view(1, 1, 2, 2)
+    assert as_taken(about, values).flatten().tolist() == [251, 0, 1, 255]
