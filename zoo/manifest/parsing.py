@@ -49,7 +49,7 @@ def _text_of(file: Path) -> str:
     try:
         return storage.read_bounded(file, LARGEST).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: cannot be read: {error}") from None
+        raise ManifestError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
