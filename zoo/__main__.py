@@ -1,8 +1,12 @@
 """``python -m zoo`` is the command ``zoo``; with several processes only the first prints."""
 
-import io
 import os
 import sys
+
+if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:  # python -m puts it first, and any file there wins
+    del sys.path[0]
+
+import io
 import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout

@@ -1,7 +1,6 @@
 """Parses manifests to ``Weights`` values, with file and line in errors."""
 
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from zoo.errors import ManifestError, SpecError
 from zoo.manifest.schema import Score, Weights
 from zoo.names import is_arch, is_part
 from zoo.spec import KeyMap, Preprocess
+from zoo.system import storage
 
 LARGEST = 1 << 24
 """Bytes: room for 30,000 entries with their probes. Values take many times the memory of their text."""
@@ -47,16 +47,9 @@ def key_maps(file: Path) -> tuple[KeyMap, ...]:
 
 def _text_of(file: Path) -> str:
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
-            raise ManifestError(f"{file}: not a regular file")
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ManifestError(f"{file}: {status.st_size:,} bytes, expected at most {LARGEST:,}")
-        return content.decode()
+        return storage.read_bounded(file, LARGEST).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: cannot be read: {error}") from None
+        raise ManifestError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:

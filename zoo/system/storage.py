@@ -2,13 +2,14 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from zoo.errors import StorageError
 
@@ -71,6 +72,27 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
         opened.close()
         raise OSError(errno.EINVAL, "not a regular file", str(file))
     return opened
+
+
+def read_bounded(file: Path, most: int) -> bytes:
+    """Returns the content of a regular file of at most ``most`` bytes: the one way to read a file that may be hostile.
+
+    Raises OSError at once for everything else, also for a sparse file that only states its size.
+    """
+    with open_regular(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        content = opened.read(size + 1) if size <= most else b""
+    if len(content) > most or size > most:
+        raise OSError(errno.EFBIG, f"{max(size, len(content)):,} bytes, expected at most {most:,}", str(file))
+    return content
+
+
+def read_json(file: Path, most: int = 1 << 28) -> Any:
+    """Returns the JSON in a regular file of at most ``most`` bytes; raises OSError or ValueError for anything else."""
+    try:
+        return json.loads(read_bounded(file, most))
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
 
 
 def sha256_of(file: Path | BinaryIO) -> str:

@@ -700,3 +700,25 @@ def test_a_form_that_cannot_be_edited_in_place_is_refused() -> None:
     [entry] = manifest.parse(inline)
     with pytest.raises(ManifestError, match="cannot be edited in place"):
         writing.with_entry(inline, msgspec.structs.replace(entry, origin="another"))
+
+
+TOKEN = "hf_" + "abcdefghijklmnopqrstuvwx"
+
+
+@pytest.mark.parametrize(
+    ("value", "published"),
+    [
+        ({"command": f"zoo train r --set x={TOKEN}"}, {"command": "zoo train r --set 'x=***'"}),
+        ({"command": "AWS_SECRET_ACCESS_KEY=abc zoo train r"}, {"command": "'AWS_SECRET_ACCESS_KEY=***' zoo train r"}),
+        ({"command": "zoo train r --token abc"}, {"command": "zoo train r --token '***'"}),
+        ({"args": {"api_key": "abc", TOKEN: 1}}, {"args": {"api_key": "***", "***": 1}}),
+        ({"class_names": [TOKEN, "cat", "/m/01g317"]}, {"class_names": ["***", "cat", "/m/01g317"]}),
+        ({"note": "AKIA" + "ABCDEFGHIJKLMNOP"}, {"note": "***"}),
+        ({"note": "the token is a patch of 16 x 16"}, {"note": "the token is a patch of 16 x 16"}),
+        ({"/home/somebody/photographs": 1}, {"photographs": 1}),
+    ],
+)
+def test_no_secret_is_published(value: dict[str, Any], published: dict[str, Any]) -> None:
+    from zoo_publish.source import without_paths
+
+    assert without_paths(value) == published
