@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Weights
+from zoo.system.switch import is_on
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # a file that is cached needs none of them
 __all__ = [
     "fetch",
     "fetch_unpinned",
-    "is_on",
     "mirrors",
     "name_of",
     "offline_switch",
@@ -180,11 +180,6 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
 def offline_switch() -> str:
     """Returns the environment variable that disables network access, or an empty string."""
     return next((name for name in ("ZOO_OFFLINE", "HF_HUB_OFFLINE") if is_on(name)), "")
-
-
-def is_on(switch: str) -> bool:
-    """Returns whether the environment variable ``switch`` is set to 1, on, yes or true."""
-    return os.environ.get(switch, "").lower() in {"1", "on", "yes", "true"}
 
 
 def require_network(what: str) -> None:

@@ -16,12 +16,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from zoo import hub, manifest, registry
+from zoo import manifest, registry
 from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
 from zoo.names import HUB
 from zoo.registry import Found, resource
-from zoo.system import storage, toml
+from zoo.system import storage, switch, toml
 from zoo.trust import signing
 from zoo.trust.lock import full_name
 from zoo.trust.signing import Publisher
@@ -116,7 +116,7 @@ def check(match: Found, weights: Weights) -> str:
 
 def refuses_first_use() -> str:
     """Returns why weights may not be pinned on first use; empty if they may."""
-    if hub.is_on(STRICT):
+    if switch.is_on(STRICT):
         return f"{STRICT}={os.environ[STRICT]} refuses first use"
     file = storage.project_file(NAME, VARIABLE)
     return f'{file} has unpinned = "refuse"' if file and read(file).unpinned == "refuse" else ""
