@@ -6,6 +6,7 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -608,14 +609,17 @@ def test_an_unpinned_entry_is_refused_with_what_to_do(hub_server: HubServer) -> 
     assert hub_server.requests == []
 
 
-def test_a_mirror_is_asked_for_an_unpinned_entry_only_where_its_own_hub_has_none(
+def test_an_unpinned_entry_is_never_taken_from_a_mirror_alone_unless_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, mirror = directory(tmp_path / "own"), directory(tmp_path / "mirror", flipped(CONTENT))
     monkeypatch.setenv("ZOO_HUB", mirror)
     assert hub.fetch_unpinned(unpinned(hub=own)).path.read_bytes() == CONTENT
     elsewhere = unpinned(hub=str(tmp_path / "empty"))
-    assert hub.fetch_unpinned(elsewhere).path.read_bytes() == flipped(CONTENT)
+    with pytest.raises(HubError, match=rf"{re.escape(mirror)}: not asked") as caught:
+        hub.fetch_unpinned(elsewhere)
+    assert "--source ADDRESS" in caught.value.hint
+    assert hub.fetch_unpinned(elsewhere, source=mirror).path.read_bytes() == flipped(CONTENT)
 
 
 def test_what_an_unpinned_entry_was_is_said_and_the_file_kept_by_its_hash(hub_server: HubServer) -> None:

@@ -39,7 +39,7 @@ def manifest_commands() -> None:
 @click.command(epilog="Example: zoo lock resnet20.digits")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the lock differs from what is installed.")
-@click.option("--user", is_flag=True, help="List your own lock: the names that were pinned on first use.")
+@click.option("--user", is_flag=True, help="List your own pins: the names that were pinned on first use.")
 @click.option("--forget", is_flag=True, help="With --user: remove NAME, so that its next use pins it anew.")
 @options.json
 @click.pass_context
@@ -53,7 +53,7 @@ def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool
     if user or forget:
         if check or not user or bool(names) != forget:
             raise click.UsageError(
-                "zoo lock --user lists your own lock; zoo lock --user --forget NAME... removes names."
+                "zoo lock --user lists your own pins; zoo lock --user --forget NAME... removes names."
             )
         return _forget(names, as_json) if forget else _list(as_json)
     file = locks.place()
@@ -108,7 +108,7 @@ def _forget(names: tuple[str, ...], as_json: bool) -> None:
         matching = [pinned for pinned in pins if fnmatchcase(pinned, name)]
         if not matching and options.is_pattern(name):
             raise UnknownNameError(
-                f"Your own lock has no name that matches {name!r}.", hint="zoo lock --user lists it."
+                f"You pinned no name that matches {name!r}.", hint="zoo lock --user lists it."
             )
         forgotten += matching or [_full_name(name)]
     first_use.forget(forgotten)

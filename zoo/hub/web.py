@@ -77,7 +77,10 @@ def stream_of(answer: Answer, start: int) -> Stream:
     """Returns the stream of a response to a request from byte ``start`` on; raises as :func:`get` does."""
     status, headers = answer.status, answer.body.headers
     if status == 200:
-        return Stream(_reader(answer.body), 0, _number(headers.get("Content-Length", "")))
+        size = _number(headers.get("Content-Length", ""))
+        has_end = (headers.get("Content-Length") or "").isdigit() or answer.body.chunked is True
+        is_page = (headers.get("Content-Type") or "").lower().startswith(("text/html", "application/xhtml"))
+        return Stream(_reader(answer.body), 0, size, has_end=has_end, is_page=is_page)
     first, size = _content_range(headers.get("Content-Range", ""))
     if status == 206:
         return Stream(_reader(answer.body), first, size)

@@ -50,6 +50,38 @@ def replace(file: Path, data: bytes) -> None:
             stream.write(memoryview(data)[start : start + CHUNK])
 
 
+def create(file: Path, data: bytes) -> bool:
+    """Writes a new file with ``data``, whole as soon as it has its name; returns False if there is one of that name.
+
+    Of several processes exactly one creates it, also on file systems without locks. Raises :class:`StorageError`.
+    """
+    with explained(file, len(data)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(file)
+        try:
+            _write_new(part, data)
+            try:
+                os.link(part, file)
+            except FileExistsError:
+                return part.stat().st_nlink > 1  # a server of NFS that was asked twice refuses its own link
+            except (OSError, NotImplementedError):  # a file system without links
+                try:
+                    _write_new(file, data)
+                except FileExistsError:
+                    return False
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(file.parent)
+    return True
+
+
+def _write_new(file: Path, data: bytes) -> None:
+    with file.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def append(file: Path, data: bytes) -> None:
     """Appends ``data`` to ``file``; raises :class:`StorageError`, possibly after writing a part of it."""
     with explained(file, len(data)), file.open("ab") as stream:

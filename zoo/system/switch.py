@@ -11,7 +11,8 @@ _FALSE = ("0", "off", "no", "false", "n", "f")
 def is_on(name: str) -> bool:
     """Returns whether the switch ``name`` is on; unset and empty are off.
 
-    Case and spaces around do not matter. Raises :class:`SpecError` for all other words: whoever sets a switch means something by it.
+    Case and spaces around do not matter. Raises :class:`SpecError` for all other words: whoever sets a switch means
+    something by it.
     """
     text = os.environ.get(name, "")
     word = text.strip().lower()
