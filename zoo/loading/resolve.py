@@ -232,8 +232,7 @@ def weights_for(match: Found) -> Weights:
     default = lock.default_of(locked, match) if locked and not match.weights else None
     entry = match.weights or default or default_weights(match)
     followed = first_use.follow(match, lock.follow(locked, match, entry) if locked else entry)
-    if storage.project_file(policy.NAME, policy.VARIABLE):
-        policy.check(match, entry)
+    policy.check(match, entry)
     return followed
 
 

@@ -303,11 +303,30 @@ def project_file(name: str, variable: str) -> Path | None:
     """
     if chosen := os.environ.get(variable):
         return Path(chosen).expanduser()
+    return next(iter(_nearest(name, _projects()[:1])), None)
+
+
+def project_files(name: str, variable: str) -> list[Path]:
+    """Returns the same, and those of all repositories around the project, innermost first."""
+    if chosen := os.environ.get(variable):
+        return [Path(chosen).expanduser()]
+    return _nearest(name, _projects())
+
+
+def _projects() -> list[list[Path]]:
+    """Returns the folders from the working directory to the root of its repository, then of the one around it."""
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed
-        return None
-    folders = [here, *here.parents]
-    roots = [number for number, folder in enumerate(folders) if os.path.lexists(folder / ".git")]
-    inside = folders[: roots[0] + 1] if roots else [here]
-    return next((folder / name for folder in inside if os.path.lexists(folder / name)), None)
+        return []
+    projects: list[list[Path]] = [[]]
+    for folder in (here, *here.parents):
+        projects[-1].append(folder)
+        if os.path.lexists(folder / ".git"):
+            projects.append([])
+    return projects[:-1] or [[here]]
+
+
+def _nearest(name: str, projects: list[list[Path]]) -> list[Path]:
+    there = ([folder / name for folder in folders if os.path.lexists(folder / name)] for folders in projects)
+    return [files[0] for files in there if files]

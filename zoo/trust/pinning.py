@@ -228,4 +228,4 @@ def _agree(entry: Weights, sha256: str, size: int, host: str) -> None:
 
 def _first_line(error: Exception | None) -> str:
     text = error.message if isinstance(error, ZooError) else str(error)
-    return web.without_user(next(iter(text.strip().splitlines()), type(error).__name__))
+    return web.plain(next(iter(text.strip().splitlines()), type(error).__name__))
