@@ -23,11 +23,11 @@ VARIABLE = "ZOO_SHARED_PINS"
 
 _HEAD = "# Pinned on first use by the owner of this file."
 _MOST = 10_000
-"""Files of one name that are read."""
+"""The number of files of one name that are read."""
 
 
 class _Vote(NamedTuple):
-    """What a user pinned; ``is_own`` if it is in the file of this user."""
+    """The pin of one user; ``is_own`` if it is in the file of this one."""
 
     owner: object
     is_own: bool
