@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ from zoo.errors import StorageError
 CHUNK = 1 << 16
 """Bytes read and written at a time. Larger writes use larger pages of the system's file
 cache, and touching one byte of a mapped file then counts as a whole page."""
+
+_PATIENCE = 30.0
+"""Seconds to wait for another process that changes a file."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -80,6 +84,34 @@ def _write_new(file: Path, data: bytes) -> None:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Holds ``file`` for one process that reads, changes and replaces it; the others wait.
+
+    By an exclusive file beside it, as git does, so that it works on every file system. Raises :class:`StorageError`
+    after a time: a process that was killed leaves the file, and only people know that.
+    """
+    mark = file.with_name(f".{file.name}.lock")
+    end = time.monotonic() + _PATIENCE
+    with explained(mark, 0):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                mark.open("xb").close()
+                break
+            except FileExistsError:
+                if time.monotonic() > end:
+                    raise StorageError(
+                        f"{file} is being changed by another process: {mark} has been there for {_PATIENCE:g} s.",
+                        hint="If no other zoo command writes it, one was killed: remove that file.",
+                    ) from None
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def append(file: Path, data: bytes) -> None:

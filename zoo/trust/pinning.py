@@ -71,6 +71,11 @@ def write(entry: Weights, file: Path) -> None:
     A new entry is added at the end. Raises :class:`MissingExtraError` without tomlkit, StorageError if the file cannot
     be written.
     """
+    with storage.alone(file):
+        _write(entry, file)
+
+
+def _write(entry: Weights, file: Path) -> None:
     before = manifest.read(file) if file.exists() else ()
     if any(other.name == entry.name for other in before):
         after = tuple(entry if other.name == entry.name else other for other in before)
