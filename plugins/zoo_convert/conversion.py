@@ -346,8 +346,9 @@ def _enter(out: Path, match: Found, tag: str, sha256: str, about: Mapping[str, A
         **registry.current().distribution_of(match.model),
     )
     file = out.parent / "manifest.toml"
-    text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
-    storage.replace(file, writing.with_entry(text, entry, str(file)).encode())
+    with storage.alone(file):
+        text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
+        storage.replace(file, writing.with_entry(text, entry, str(file)).encode())
     return entry
 
 

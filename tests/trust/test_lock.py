@@ -150,7 +150,7 @@ def test_the_lock_pins_what_the_manifest_does_not(hub_server: HubServer, inside:
     commit = hub_server.commit("timm/resnet101.a1_in1k", {FILE: CONTENT})
     refused = ask("lock", "resnet101.a1_in1k")
     assert refused.exit_code == 1
-    assert "neither in the manifest nor in your own lock" in refused.output
+    assert "neither in the manifest nor in your own pins" in refused.output
     assert ask("fetch", "resnet101.a1_in1k").exit_code == 0
     assert ask("lock", "resnet101.a1_in1k").exit_code == 0
     held = lock.read(inside / "zoo.lock").weights["resnet101.a1_in1k"]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from zoo.errors import ManifestError, SpecError
-from zoo.manifest.schema import Score, Weights
+from zoo.manifest.schema import Release, Score, Weights
 from zoo.names import is_arch, is_part
 from zoo.spec import KeyMap, Preprocess
 from zoo.system import storage
@@ -18,6 +18,10 @@ LARGEST = 1 << 24
 
 KEY_MAPS = "key_maps"
 """The table of a manifest that holds key maps, by name, in place of weights."""
+
+
+RELEASE = "release"
+"""The table of a manifest that says which of its publisher's it is."""
 
 
 def read(file: Path) -> tuple[Weights, ...]:
@@ -45,6 +49,16 @@ def key_maps(file: Path) -> tuple[KeyMap, ...]:
     return tuple(maps)
 
 
+def release_of(text: str, file: str = "<manifest>") -> Release | None:
+    """Returns the release of a manifest's text, None without one; raises :class:`ManifestError` as :func:`parse`."""
+    table = _tables_of(text, file).get(RELEASE)
+    try:
+        return None if table is None else msgspec.convert(table, Release)
+    except msgspec.ValidationError as error:
+        where = f"{file}:{_line_of(text, RELEASE, '', [])}"
+        raise ManifestError(f"{where}: [{RELEASE}]: {error}") from None
+
+
 def _text_of(file: Path) -> str:
     try:
         return storage.read_bounded(file, LARGEST).decode()
@@ -56,7 +70,7 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """Reads entries as :func:`read` does, for a manifest's text; ``file`` is the name in errors."""
     entries = []
     for arch, tags in _tables_of(text, file).items():
-        if arch == KEY_MAPS:
+        if arch in (KEY_MAPS, RELEASE):
             continue
         for tag, table in tags.items() if isinstance(tags, dict) else [("", tags)]:
             if not (is_arch(arch) and is_part(tag) and isinstance(table, dict)):

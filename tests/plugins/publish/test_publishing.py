@@ -165,6 +165,42 @@ def test_of_two_publishers_at_once_the_first_one_stays(
     assert stored.sha256 == hashlib.sha256(b"first").hexdigest()
 
 
+PUBLISH = """
+import sys, time
+from pathlib import Path
+from zoo.system import storage
+from zoo_publish import publish
+replace = storage.replace
+def slow(file, data):
+    time.sleep(0.3 if file.suffix == ".toml" else 0)
+    replace(file, data)
+storage.replace = slow
+print("ready", flush=True)
+sys.stdin.readline()
+publish(sys.argv[1], sys.argv[2], sys.argv[3], manifest_file=Path(sys.argv[4]))
+"""
+
+
+def test_of_releases_that_processes_publish_at_once_no_entry_is_lost(tmp_path: Path) -> None:
+    """Replacing a manifest takes longer than usual, so that all processes have read it before one has."""
+    names = [f"resnet20.n{number}" for number in range(3)]
+    words = [sys.executable, "-c", PUBLISH, str(DIGITS)]
+    places = [str(tmp_path / "hub"), str(tmp_path / "mine.toml")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*words, name, *places], **pipes) for name in names]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0] * 3
+    for file in (tmp_path / "hub" / "manifest.toml", tmp_path / "mine.toml"):
+        assert sorted(entry.name for entry in manifest.read(file)) == names
+    assert [file.name for file in tmp_path.rglob("*.lock")] == []
+
+
 @pytest.mark.parametrize(("correct", "n"), [(1, 3), (39, 49), (57, 5_000)])
 def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: int, tmp_path: Path) -> None:
     images = Images("digits", "train", n, "sha256:0")
