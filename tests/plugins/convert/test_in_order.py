@@ -117,7 +117,7 @@ def test_a_file_with_folded_normalisations_gives_identities_behind_its_convoluti
 def test_the_identity_of_a_folded_normalization_adds_its_bias_and_nothing_else(eps: float, has_bias: bool) -> None:
     bias, x = random_images(8), 100 * random_images(4, 8, 5, 5)
     net = nn.Sequential(nn.Conv2d(8, 8, 1, bias=has_bias), nn.BatchNorm2d(8, eps=eps)).eval()
-    state = dict(fitting._identities(net))
+    state = fitting.identity(net[1], "1", has_bias=has_bias)
     assert ("1.bias" in state) == has_bias
     net.load_state_dict({"1.bias": bias, **state}, strict=False)
     with torch.inference_mode():
