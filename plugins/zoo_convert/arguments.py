@@ -107,7 +107,7 @@ def changed(fitted: Fitted, match: Found, values: Mapping[str, Any]) -> Fitted |
     args = {**fitted.args, **values}
     sizes = {"num_classes": fitted.num_classes, "in_chans": fitted.in_chans}
     try:
-        with torch.device("meta"):
+        with loading.skip_init(), torch.device("meta"):
             module, _ = loading.build(match.model, **sizes, **args)
         loading.check(module, fitted.tensors, "")
     except ZooError:

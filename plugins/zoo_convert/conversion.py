@@ -250,7 +250,7 @@ def _both(by_name: TensorMismatchError, in_order: TensorMismatchError) -> Tensor
     lines = by_name.message.splitlines()
     more = [] if len(lines) <= _LONGEST else [f"  ... and {len(lines) - _LONGEST} more"]
     message = "\n".join([*lines[:_LONGEST], *more, f"Tensors in order by shape: {in_order.message}"])
-    return TensorMismatchError(message, hint=in_order.hint or by_name.hint)
+    return TensorMismatchError(message, hint=by_name.hint or in_order.hint)
 
 
 def describe(choice: Choice) -> dict[str, Any]:
@@ -351,9 +351,7 @@ def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
     # Of an ONNX file, the proof follows, or why there is none: the bytes must not depend on what is installed.
     has_proof = choice.fitted.proof is not None
     lines = [line for line in choice.assumed if not (has_proof and line.startswith(ARGUMENTS))]
-    assumed = [
-        line.partition(" ")[0] + (line.rpartition(")")[2] if line.startswith(ARGUMENTS) else "") for line in lines
-    ]
+    assumed = [line.replace(" (no tensor shows them):", "") if ARGUMENTS in line else line.split()[0] for line in lines]
     return f"{whose}{text}" + (f"; assumed: {', '.join(assumed)}" if assumed else "")
 
 

@@ -239,7 +239,7 @@ def _account(fitted: Fitted, model: Model, source: object) -> None:
     classes = 0 if fitted.is_trunk else loading.classes_in(fitted.tensors, model.head) or model.num_classes
     channels = loading.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
     fitted.num_classes, fitted.in_chans = classes, channels
-    with torch.device("meta"):
+    with loading.skip_init(), torch.device("meta"):
         module, _ = loading.build(model, num_classes=classes, in_chans=channels, **fitted.args)
     fitted.tensors = loading.translate(model, module, fitted.tensors, source)
     for key, expected in module.state_dict().items():
@@ -381,7 +381,7 @@ def _match(
         raise TensorMismatchError("The file has no convolution and no linear layer.")
     classes = 0 if trunk else len(matrices[-1])
     channels = matrices[0].shape[1] if matrices[0].ndim == 4 else match.model.preprocess.input_size[0]
-    with torch.device("meta"):
+    with loading.skip_init(), torch.device("meta"):
         sizes = {"num_classes": classes, "in_chans": channels}
         module, _ = loading.build(match.model, **sizes, **{**declared.args, **changed, **args})
     is_folded = graph is not None and all(node.op_type != "BatchNormalization" for node in graph.graph.node)
