@@ -277,7 +277,7 @@ def choose(
     if not _has_proof(chosen):
         decided = {key for candidate in candidates for key in candidate.fitted.changed} if len(groups) > 1 else set()
         chosen.assume([key for key in hidden if key not in decided])
-    listed = [*tried, *(candidate.fitted for candidate in candidates if candidate.fitted not in tried)]
+    listed = [*tried, *(candidate.fitted for candidate in candidates if candidate not in by_name)]
     if len(candidates) == 1:
         reason = "the only one that fits" if len(listed) > 1 else "asked for"
         reason = "stated in the file's metadata" if about.get("model") and name == AS_IS.name else reason

@@ -311,7 +311,9 @@ def _read(
     if all(fitted.problem is not None for fitted in tried) and not checkpoint.about.get("model"):
         near = [fitted.key_map for fitted in tried if str(fitted.problem).count("\n") < len(tensors)]
         others = [read_by(known, changed=change) for change in _changes(match, args, trunk) for known in near]
-        tried += [fitted for fitted in others if fitted.problem is None]
+        fits = [fitted for fitted in others if fitted.problem is None]
+        nearest = sorted(others, key=lambda fitted: str(fitted.problem).count("\n"))[:1]
+        tried += fits or [fitted for fitted in nearest if fitted.is_compared]
     return tried
 
 

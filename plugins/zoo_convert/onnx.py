@@ -120,7 +120,7 @@ def values_before(model: Any, names: Collection[str]) -> list[str]:
     """
     makers = {output: node for node in model.graph.node for output in node.output}
     tensors = {value.name for value in model.graph.initializer if value.data_type == value.FLOAT}
-    changed = {*names}
+    changed = tensors.intersection(names)
     values: list[str] = []
     for node in model.graph.node:
         if changed.isdisjoint(node.input):

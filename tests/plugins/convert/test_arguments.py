@@ -214,6 +214,40 @@ def test_a_tensor_that_is_not_behind_the_trunk_is_not_left_out(
     assert f"--drop '{key.partition('.')[0]}*'" in caught.value.hint
 
 
+class WithLayers(nn.Module):
+    """A trunk with an output aside and two layers behind it."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.aside = trunk, nn.Conv2d(6, 2, 1)
+        self.top = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.top(self.trunk(x)), self.aside(self.trunk.conv(x))
+
+
+def test_a_trunk_is_taken_from_an_onnx_file_with_several_layers_and_outputs(
+    theirs: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason="needs zoo-vision[convert]")
+    theirs()
+    torch.manual_seed(0)
+    trunk = zoo.create("open_net", num_classes=0, stride_on="second").eval()
+    for part in (module := WithLayers(trunk)).modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.normal_(part.bias, 0, 0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is old
+        torch.onnx.export(module, (torch.randn(1, 3, 8, 8),), str(tmp_path / "net.onnx"), dynamo=False)
+    report = convert(tmp_path / "net.onnx", "open_net", tmp_path / "out.safetensors", stated=Stated(trunk=True))
+    assert report.proof is not None
+    assert report.proof.compared == "features"
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        ours = zoo.create("open_net", weights=report.file).eval()(images)
+        torch.testing.assert_close(ours, trunk(images), rtol=1e-4, atol=1e-5)
+
+
 def test_drop_leaves_tensors_out_by_pattern(theirs: Callable[..., Path], tmp_path: Path) -> None:
     file = theirs(more={"side1.weight": torch.ones(1), "side2.weight": torch.ones(1)})
     words = ["-o", tmp_path / "out.safetensors", "--arg", "stride_on=first"]

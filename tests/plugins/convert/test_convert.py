@@ -48,7 +48,7 @@ def save(state: object, file: Path) -> Path:
 def test_converted_weights_score_from_a_directory_hub_what_their_author_published(
     hub: Path, arch: str, file: str, correct: int
 ) -> None:
-    report = convert(AKAMASTER / file, arch, hub / f"{arch}.akamaster_c10.safetensors")
+    report = convert(AKAMASTER / file, arch, hub / f"{arch}.akamaster_c10.safetensors", key_map="akamaster")
     registry.clear()  # the directory has a manifest now
     assert report.key_map == "akamaster"
     score = zoo.evaluate(f"{arch}.akamaster_c10", "cifar10")
@@ -58,15 +58,17 @@ def test_converted_weights_score_from_a_directory_hub_what_their_author_publishe
 @needs_weights
 def test_the_same_checkpoint_converts_to_the_same_bytes(tmp_path: Path) -> None:
     file = AKAMASTER / "resnet20-12fca82f.th"
-    first = convert(file, "resnet20", tmp_path / "a" / "resnet20.x.safetensors")
-    second = convert(file, "resnet20", tmp_path / "b" / "resnet20.x.safetensors")
+    first = convert(file, "resnet20", tmp_path / "a" / "resnet20.x.safetensors", key_map="akamaster")
+    second = convert(file, "resnet20", tmp_path / "b" / "resnet20.x.safetensors", key_map="akamaster")
     assert first.sha256 == second.sha256
     assert Path(first.file).read_bytes() == Path(second.file).read_bytes()
 
 
 @needs_weights
 def test_every_renamed_and_added_tensor_is_reported(tmp_path: Path) -> None:
-    report = convert(AKAMASTER / "resnet20-12fca82f.th", "resnet20", tmp_path / "resnet20.x.safetensors")
+    report = convert(
+        AKAMASTER / "resnet20-12fca82f.th", "resnet20", tmp_path / "resnet20.x.safetensors", key_map="akamaster"
+    )
     assert ("module.linear.weight", "fc.weight") in report.renamed
     assert len(report.renamed) == 97  # all of the file's tensors
     assert len(report.added) == 19  # one counter each of 19 batch normalisations

@@ -23,6 +23,7 @@ from zoo.loading import safetensors_file
 from zoo_convert import Stated, convert, fitting, formats
 from zoo_convert import onnx as onnx_files
 from zoo_convert.fitting import AS_IS, Fitted
+from zoo_convert.onnx import Use
 
 onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
 pytest.importorskip("onnxruntime", reason="needs zoo-vision[convert]")
@@ -122,6 +123,25 @@ def test_the_identity_of_a_folded_normalization_adds_its_bias_and_nothing_else(e
     net.load_state_dict({"1.bias": bias, **state}, strict=False)
     with torch.inference_mode():
         assert torch.equal(net[1](x), x if has_bias else x + bias[:, None, None])
+
+
+def test_only_a_normalization_that_the_file_has_not_becomes_an_identity() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+    )
+    first, bias, second = random_images(4, 3, 1, 1), random_images(4), random_images(4, 4, 1, 1)
+    scale, shift, mean, var = (float(n) * torch.ones(4) for n in (2, 3, 5, 7))
+    uses = [Use("a", first, Use("b", bias)), Use("c", second, is_normalized=True)]
+    uses += [Use(name, tensor) for name, tensor in zip("defg", (scale, shift, mean, var), strict=True)]
+    state, names, folded = fitting._pair(uses, net, is_folded=False)
+    assert folded == ["1"]
+    assert ("b", "1.bias") in names
+    net.load_state_dict(state, strict=False)
+    x = random_images(2, 3, 5, 5)
+    with torch.inference_mode():
+        after = nn.functional.conv2d(nn.functional.conv2d(x, first, bias), second)
+        expected = (after - 5) / (7 + 1e-5) ** 0.5 * 2 + 3
+        torch.testing.assert_close(net.eval()(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_unfolded_normalisations_keep_their_tensors(tmp_path: Path) -> None:
