@@ -1,10 +1,12 @@
 """Selects one of the key maps that fit a checkpoint, and says why.
 
 The names and shapes of tensors do not say what a network computes: key maps with different arguments may fit
-alike. Readings that compute different functions are not chosen between, unless a score tells them apart.
+alike, and so may other values of an argument that nobody stated. Readings that compute different functions are not
+chosen between, unless the outputs of an ONNX file or a score tell them apart.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,11 +15,12 @@ from torch import Tensor, nn
 
 from zoo import loading
 from zoo.data.classes import class_names
-from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, WeightsError
+from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, WeightsError, ZooError
 from zoo.loading import ModelInfo, Network
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.verify import probe
+from zoo_convert.arguments import Open, changed, open_arguments
 from zoo_convert.fitting import AS_IS, Fitted, mismatch
 
 if TYPE_CHECKING:
@@ -34,13 +37,20 @@ Prove = Callable[[Network, Fitted, Preprocess], "Proof"]
 ARGUMENTS = "arguments"
 """Begins the line of ``assumed`` with arguments of the build function; equal outputs prove them."""
 
+_MOST = 16
+"""Networks with several changed arguments that are tried."""
+
+_SIDE = 96
+"""The side of the images on which networks are compared, if it is not smaller and they take it."""
+
 
 class Stated(msgspec.Struct, frozen=True):
     """Facts that the caller states about a checkpoint; they override those of the file, the key map and the model.
 
     ``args`` are arguments of the build function, ``preprocess`` fields of :class:`zoo.spec.Preprocess` (a single number
     in ``mean`` and ``std`` applies to every channel), ``classes`` the data set of the head's classes, ``origin`` the
-    author of the weights. A ``trunk`` has no head: the network computes features.
+    author of the weights. A ``trunk`` has no head: the network computes features. ``drop`` has patterns (globs) of the
+    names of tensors to leave out.
     """
 
     args: Mapping[str, Any] = {}
@@ -48,6 +58,7 @@ class Stated(msgspec.Struct, frozen=True):
     classes: str = ""
     origin: str = ""
     trunk: bool = False
+    drop: tuple[str, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -81,15 +92,10 @@ class _Candidate:
         self.assumed: list[str] = []
         preprocess = self._preprocess(about, stated)
         classes = self._classes(about, stated)
-        args = {**match.model.args, **fitted.args}
-        hidden = [
-            f"{key} {args.get(key, '(its default)')}"
-            for key in dict.fromkeys([*fitted.key_map.args, *match.model.file_args])
-            if key not in stated.args and key not in about.get("args", {})
-        ]
-        if hidden and not about.get("model"):
-            self.assumed.append(f"{ARGUMENTS} (a tensor need not show them): {', '.join(hidden)}")
-        self.info = ModelInfo(match.model.name, match.model, None, None, preprocess, classes, (), args)
+        self.args = {**match.model.args, **fitted.args}
+        self.info = ModelInfo(match.model.name, match.model, None, None, preprocess, classes, (), self.args)
+        self._match, self._about, self._stated = match, about, stated
+        self._logits: Tensor | None = None
 
     def _preprocess(self, about: Mapping[str, Any], stated: Stated) -> Preprocess:
         unknown = next((key for key in stated.preprocess if key not in Preprocess.__struct_fields__), None)
@@ -148,13 +154,85 @@ class _Candidate:
         return self.fitted.problem is None
 
     def logits(self) -> Tensor:
-        """Returns the network's outputs for noise that is the same for every reading, B K."""
-        preprocess = loading.for_channels(self._model.preprocess, self.in_chans)
-        return probe.outputs(self.network(), preprocess, seed=0, batch=2)["noise.logits"]
+        """Returns the network's outputs for noise and a photograph that are the same for every reading, B K.
+
+        They are small, if the network takes that.
+        """
+        if self._logits is None:
+            preprocess = loading.for_channels(self._model.preprocess, self.in_chans)
+            noise = torch.randn(1, *preprocess.input_size, generator=torch.Generator().manual_seed(0))
+            images = torch.cat([noise, probe.picture_input(preprocess)])
+            network = self.network()
+            with torch.inference_mode():
+                try:
+                    self._logits = network(images[..., :_SIDE, :_SIDE]).float()
+                except Exception:  # a network of one size may raise anything
+                    self._logits = network(images).float()
+        return self._logits
 
     def is_built_alike(self, other: "_Candidate") -> bool:
         mine, others = self.fitted.tensors, other.fitted.tensors
-        return self.info.args == other.info.args and all(torch.equal(mine[key], others[key]) for key in mine)
+        return self.args == other.args and all(torch.equal(mine[key], others[key]) for key in mine)
+
+    def changed(self, values: Mapping[str, Any]) -> "_Candidate | None":
+        """Returns the candidate with other arguments; None unless its network has the same tensors and can be run."""
+        fitted = changed(self.fitted, self._match, values)
+        if fitted is None:
+            return None
+        candidate = _Candidate(fitted, self._match, self._about, self._stated)
+        try:
+            candidate.logits()
+        except ZooError:
+            return None
+        except Exception:  # a plugin's code may raise anything with arguments that nobody tried
+            return None
+        return candidate
+
+    def others(self, *, is_open: bool) -> tuple[list["_Candidate"], list[str]]:
+        """Returns networks with the same tensors that compute another function, and all arguments that no tensor shows.
+
+        Only if it ``is_open`` are the key map's arguments tried, too, and several arguments together.
+        """
+        stated = {*self._stated.args, *self._about.get("args", {})}
+        if not is_open:
+            stated |= self.fitted.key_map.args.keys()
+        others: list[_Candidate] = []
+        hidden: list[str] = []
+        values: dict[str, list[Any]] = {}
+        for argument in open_arguments(self._match, stated):
+            different = self._differing(argument)
+            if different:
+                hidden.append(argument.name)
+            if different and argument.is_settable:
+                others += different
+                values[argument.name] = [candidate.fitted.changed[argument.name] for candidate in different]
+        rows = product(*([_UNCHANGED, *tried] for tried in values.values())) if is_open and len(values) > 1 else ()
+        for row in islice(rows, _MOST):
+            some = {key: value for key, value in zip(values, row, strict=True) if value is not _UNCHANGED}
+            if len(some) > 1 and (candidate := self.changed(some)) is not None:
+                others.append(candidate)
+        return others, hidden
+
+    def _differing(self, argument: Open) -> list["_Candidate"]:
+        different: list[_Candidate] = []
+        for value in argument.values:
+            if argument.name in self.args and self.args[argument.name] == value:
+                continue
+            candidate = self.changed({argument.name: value})
+            if candidate is not None and not any(
+                _is_close(candidate.logits(), other.logits()) for other in (self, *different)
+            ):
+                different.append(candidate)
+        return different
+
+    def assume(self, hidden: list[str]) -> None:
+        """Lists arguments that no tensor shows and nobody stated."""
+        if hidden:
+            shown = ", ".join(f"{key} {self.args.get(key, '(its default)')}" for key in hidden)
+            self.assumed.append(f"{ARGUMENTS} (no tensor shows them): {shown}")
+
+
+_UNCHANGED = object()
 
 
 def choose(
@@ -165,27 +243,43 @@ def choose(
     source: str,
     score: Score | None = None,
     prove: Prove | None = None,
+    *,
+    is_stated: bool = False,
 ) -> Choice:
     """Chooses the reading to use of those ``tried``: of several that compute the same function, the first.
 
-    With ``prove``, only of those that pass. With ``score``, the one with the highest accuracy. Raises
-    :class:`TensorMismatchError` if none fits, and :class:`WeightsError` if those that fit compute different functions
-    and there is no score to decide.
+    With ``prove``, only of those that pass. With ``score``, the one with the highest accuracy. Unless the key map
+    ``is_stated``, or describes itself (:attr:`zoo.spec.KeyMap.shows_args`), its arguments are only one way among those
+    that the tensors allow. Raises :class:`TensorMismatchError` if none fits, and :class:`WeightsError` if those that
+    fit compute different functions and nothing decides.
     """
-    candidates = [_Candidate(fitted, match, about, stated) for fitted in tried if fitted.problem is None]
-    if prove is not None:
-        candidates = [candidate for candidate in candidates if candidate.is_proven(prove)]
+    by_name = [_Candidate(fitted, match, about, stated) for fitted in tried if fitted.problem is None]
+    candidates = by_name if prove is None else [candidate for candidate in by_name if candidate.is_proven(prove)]
+    hidden: list[str] = []
+    if not about.get("model") and not any(_has_proof(candidate) for candidate in candidates):
+        more: list[_Candidate] = []
+        for candidate in by_name:
+            is_open = not (is_stated or candidate.fitted.key_map.shows_args)
+            others, names = candidate.others(is_open=is_open or candidate.fitted.problem is not None)
+            hidden += [name for name in names if name not in hidden]
+            if is_open or candidate.fitted.problem is not None:
+                more += others if prove is None else [other for other in others if other.is_proven(prove)]
+        candidates = [*candidates, *more]
     if not candidates:
         raise mismatch(tried, match)
     groups = _alike(candidates)
     scores: dict[str, Report] = {}
     if score is not None:
         for candidate in _to_score(groups):
-            scores[candidate.fitted.key_map.name] = score(candidate.network())
+            scores[candidate.fitted.label] = score(candidate.network())
     chosen = _best(candidates, groups, scores, source)
-    name = chosen.fitted.key_map.name
+    name = chosen.fitted.label
+    if not _has_proof(chosen):
+        decided = {key for candidate in candidates for key in candidate.fitted.changed} if len(groups) > 1 else set()
+        chosen.assume([key for key in hidden if key not in decided])
+    listed = [*tried, *(candidate.fitted for candidate in candidates if candidate not in by_name)]
     if len(candidates) == 1:
-        reason = "the only one that fits" if len(tried) > 1 else "asked for"
+        reason = "the only one that fits" if len(listed) > 1 else "asked for"
         reason = "stated in the file's metadata" if about.get("model") and name == AS_IS.name else reason
     elif len(scores) > 1:
         reason = f"the best score, {scores[name].top1:.2f}%"
@@ -200,10 +294,15 @@ def choose(
         num_classes=chosen.num_classes,
         in_chans=chosen.in_chans,
         assumed=chosen.assumed,
-        readings=[_verdict(fitted, chosen, group, candidates, scores) for fitted in tried],
+        readings=[_verdict(fitted, chosen, group, candidates, scores) for fitted in listed],
         reason=reason,
         score=scores.get(name),
     )
+
+
+def _has_proof(candidate: _Candidate) -> bool:
+    proof = candidate.fitted.proof
+    return proof is not None and not proof.problem
 
 
 def require_score(choice: Choice, source: str, at_least: float | None = None) -> None:
@@ -217,7 +316,7 @@ def require_score(choice: Choice, source: str, at_least: float | None = None) ->
     if choice.score.top1 < limit:
         args = ", ".join(f"{key}={value!r}" for key, value in choice.info.args.items())
         raise WeightsError(
-            f"{source} as {choice.info.name} ({args}; key map {choice.fitted.key_map.name}) is right on "
+            f"{source} as {choice.info.name} ({args}; key map {choice.fitted.label}) is right on "
             f"{choice.score.top1:.3f}% of {choice.score.dataset}/{choice.score.split}, less than {limit:g}%: "
             "nothing was written.",
             hint="An argument that no tensor shows may differ (--arg), or the preprocessing (--mean, --std, "
@@ -228,16 +327,9 @@ def require_score(choice: Choice, source: str, at_least: float | None = None) ->
 def _alike(candidates: list[_Candidate]) -> list[list[_Candidate]]:
     """Returns the candidates, grouped by the function that they compute."""
     groups: list[list[_Candidate]] = []
-    logits: dict[int, Tensor] = {}
-
-    def given(candidate: _Candidate) -> Tensor:
-        if id(candidate) not in logits:
-            logits[id(candidate)] = candidate.logits()
-        return logits[id(candidate)]
-
     for candidate in candidates:
         for group in groups:
-            if candidate.is_built_alike(group[0]) or _is_close(given(candidate), given(group[0])):
+            if candidate.is_built_alike(group[0]) or _is_close(candidate.logits(), group[0].logits()):
                 group.append(candidate)
                 break
         else:
@@ -267,26 +359,35 @@ def _best(
     if len(groups) == 1 and len(scores) < 2:
         return candidates[0]
     if scores:
-        scored = [candidate for candidate in candidates if candidate.fitted.key_map.name in scores]
-        scored.sort(key=lambda candidate: -scores[candidate.fitted.key_map.name].top1)
+        scored = [candidate for candidate in candidates if candidate.fitted.label in scores]
+        scored.sort(key=lambda candidate: -scores[candidate.fitted.label].top1)
         group = next(group for group in groups if scored[0] in group)
         others = [candidate for candidate in scored if candidate not in group]
-        low = scores[scored[0].fitted.key_map.name].interval[0]
-        if all(scores[other.fitted.key_map.name].interval[1] < low for other in others):
+        low = scores[scored[0].fitted.label].interval[0]
+        if all(scores[other.fitted.label].interval[1] < low for other in others):
             return scored[0]
     lines = []
     for group in groups:
-        fitted = group[0].fitted
-        args = ", ".join(f"{key}={value!r}" for key, value in group[0].info.args.items())
-        score = scores.get(fitted.key_map.name)
+        fitted = min((candidate.fitted for candidate in group), key=lambda fitted: len(fitted.changed))
+        key_map, args = fitted.key_map, {**group[0].info.model.args, **fitted.args}
+        words = f"--from {key_map.name}" if not fitted.changed else ""
+        words = words or " ".join(f"--arg {key}={_typed(value)}" for key, value in fitted.changed.items())
+        score = next((scores[candidate.fitted.label] for candidate in group if candidate.fitted.label in scores), None)
         right = f" {score.correct} of {score.n} correct" if score else ""
-        form = f": {fitted.key_map.origin}" if fitted.key_map.origin else ""
-        lines.append(f"  --from {fitted.key_map.name}  ({args}){right}{form}")
+        form = f": {key_map.origin}" if key_map.origin and not fitted.changed else ""
+        shown = ", ".join(f"{key}={value!r}" for key, value in args.items())
+        lines.append(f"  {words}  ({shown}){right}{form}")
     raise WeightsError(
-        f"{source} can be converted in {len(groups)} ways that compute different functions:\n" + "\n".join(lines),
-        hint="Select one with --from; in a manifest, with key_map. "
+        f"{source} can be converted in {len(groups)} ways that compute different functions; no tensor shows which:\n"
+        + "\n".join(lines),
+        hint="Select one with --from or --arg; in a manifest, with key_map or args. "
         + ("" if scores else "If you have its data set, --check DATA selects the one with the best score."),
     )
+
+
+def _typed(value: Any) -> str:
+    """Returns the value as the command line takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _verdict(
@@ -296,7 +397,7 @@ def _verdict(
     candidates: list[_Candidate],
     scores: "Mapping[str, Report]",
 ) -> Reading:
-    name = fitted.key_map.name
+    name = fitted.label
     candidate = next((candidate for candidate in candidates if candidate.fitted is fitted), None)
     if candidate is None:
         return Reading(name, False, f"does not fit: {str(fitted.problem).partition(chr(10))[0]}")

@@ -45,7 +45,8 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
 @click.option(
     "--at-least", type=click.FloatRange(0, 100), metavar="PERCENT", help="With --check, the top-1 that is required."
 )
-@click.option("--trunk", is_flag=True, help="Build a network without a head: the checkpoint has none, or is ONNX.")
+@click.option("--trunk", is_flag=True, help="Leave out the head, whatever it is; the network computes features.")
+@click.option("--drop", multiple=True, metavar="PATTERN", help="Leave out tensors, as in 'aux*.weight'. Repeatable.")
 @click.option("--state", default="", metavar="KEY", help="Key of the weights in a torch checkpoint.")
 @click.option(
     "--sha256", default="", metavar="HEX", help="Expected sha256 of the checkpoint, or its first 8 or more digits."
@@ -62,6 +63,7 @@ def convert(
     classes: str,
     origin: str,
     trunk: bool,
+    drop: tuple[str, ...],
     check: str | None,
     split: str,
     as_json: bool,
@@ -70,9 +72,9 @@ def convert(
     """Convert a checkpoint to weights of a model.
 
     Reads torch's .pth, .pt and .th, safetensors, Keras's .h5 and ONNX: a file, or a URL whose name ends in a hash, as
-    torchvision's do. Every tensor must find its place. If key maps that fit compute different functions, choose with
-    --from or --check; an ONNX file's own outputs decide. The manifest entry is printed and written beside FILE, so
-    that the folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
+    torchvision's do. Every tensor must find its place. If several networks fit that compute different functions, choose
+    with --from, --arg or --check; an ONNX file's own outputs decide. The manifest entry is printed and written beside
+    FILE, so that the folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
     """
     from zoo.system.toml import read_value
     from zoo_convert import Stated
@@ -80,7 +82,8 @@ def convert(
 
     fields: dict[str, Any] = {key: read_value(value) for key, value in preprocess.items()}
     fields |= {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    stated = Stated(args=options.read_args(args), preprocess=fields, classes=classes, origin=origin, trunk=trunk)
+    build_args = options.read_args(args)
+    stated = Stated(args=build_args, preprocess=fields, classes=classes, origin=origin, trunk=trunk, drop=drop)
     with stdout_to_stderr(), show_progress(source.rpartition("/")[2], bytes=True) as progress:
         score = _score_on(check, split) if check else None
         report = run(source, model, output, stated=stated, score=score, progress=progress, **keywords)
@@ -125,7 +128,9 @@ def _print_report(report: "ConversionReport") -> None:
     for line in report.assumed:
         echo(f"assumed: {line}")
     if report.assumed:
-        echo("State what you know: --mean, --std, --preprocess KEY=VALUE, --classes DATA, --origin TEXT")
+        echo(
+            "State what you know: --mean, --std, --preprocess KEY=VALUE, --classes DATA, --arg KEY=VALUE, --origin TEXT"
+        )
     if report.check:
         low, high = report.check.interval
         echo(

@@ -6,7 +6,9 @@ graph is run, by onnxruntime, to compare its outputs with those of the converted
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -15,7 +17,7 @@ import msgspec
 from torch import Tensor
 
 from zoo import hub, loading, manifest, names, registry
-from zoo.errors import IntegrityError, SpecError, TensorMismatchError, WeightsError
+from zoo.errors import IntegrityError, SpecError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights, writing
@@ -26,6 +28,7 @@ from zoo.system import sandbox, storage
 from zoo.trust import first_use, lock
 from zoo.verify import probe
 from zoo_convert import fitting, formats, onnx
+from zoo_convert.arguments import open_arguments
 from zoo_convert.choice import ARGUMENTS, Choice, Reading, Score, Stated, choose, require_score
 from zoo_convert.fitting import Fitted
 from zoo_convert.onnx import Proof, Prover
@@ -186,27 +189,34 @@ def read(
     about = checkpoint.about
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
+    build = registry.hook(match.model.build, match.model.requires)
+    hooks.check_args(match.model, build, stated.args.keys() - hooks.settings_in(build, stated.args).keys())
     args = {**hooks.args_of_file(match.model, about.get("args", {}), place.name), **stated.args}
-    tried = _read(checkpoint.tensors, maps, match, args, place.name, stated.trunk)
+    _drop(checkpoint, stated.drop, place.name)
+    tried = _read(checkpoint, maps, match, args, place.name, stated.trunk)
+    _find_features(tried, checkpoint)
     prove = None
     if checkpoint.graph is not None:
         prove = Prover(place.path, checkpoint.graph, is_scored=score is not None).prove
         if (size := onnx.input_size(checkpoint.graph)) is not None:
             stated = msgspec.structs.replace(stated, preprocess={"input_size": size, **stated.preprocess})
     try:
-        choice = choose(tried, match, about, stated, place.name, score, prove)
+        choice = choose(tried, match, about, stated, place.name, score, prove, is_stated=key_map is not None)
     except TensorMismatchError as error:
         if about.get("model"):
             raise
         arranged: list[Fitted] = []
         try:
-            arranged = fitting.read_in_order(checkpoint, maps, match, args, trunk=stated.trunk)
+            changes = [] if key_map is not None else _changes(match, args, stated.trunk)
+            arranged = fitting.read_in_order(checkpoint, maps, match, args, trunk=stated.trunk, changes=changes)
+            _find_features(arranged, checkpoint)
             if prove is None and score is None:
                 raise TensorMismatchError(
                     "They fit, which alone proves nothing.",
                     hint="--check DATA (score) accepts that order if the network then scores on DATA.",
                 )
-            choice = choose([*tried, *arranged], match, about, stated, place.name, score, prove)
+            every = [*tried, *arranged]
+            choice = choose(every, match, about, stated, place.name, score, prove, is_stated=key_map is not None)
         except TensorMismatchError as problem:
             raise (_both(error, problem) if prove or arranged else error) from None
     loading.require_finite(choice.fitted.tensors, place.name)
@@ -240,7 +250,7 @@ def _both(by_name: TensorMismatchError, in_order: TensorMismatchError) -> Tensor
     lines = by_name.message.splitlines()
     more = [] if len(lines) <= _LONGEST else [f"  ... and {len(lines) - _LONGEST} more"]
     message = "\n".join([*lines[:_LONGEST], *more, f"Tensors in order by shape: {in_order.message}"])
-    return TensorMismatchError(message, hint=in_order.hint or by_name.hint)
+    return TensorMismatchError(message, hint=by_name.hint or in_order.hint)
 
 
 def describe(choice: Choice) -> dict[str, Any]:
@@ -278,14 +288,52 @@ def _read_by_here(address: str, place: Source, match: Found) -> formats.Checkpoi
     return formats.Checkpoint(dict(tensors), about | preprocess)
 
 
+def _drop(checkpoint: formats.Checkpoint, patterns: Collection[str], source: str) -> None:
+    """Leaves out the tensors whose names match; raises :class:`UnknownNameError` for a pattern that none does."""
+    for pattern in patterns:
+        names = [name for name in checkpoint.tensors if fnmatchcase(name, pattern)]
+        if not names and not any(fnmatchcase(name, pattern) for name in checkpoint.dropped):
+            error = UnknownNameError.of("tensor", pattern, checkpoint.tensors)
+            shown = ", ".join([*checkpoint.tensors][:5])
+            raise UnknownNameError(f"{source} has no tensor {pattern!r}.", hint=error.hint or f"It has {shown}, ...")
+        for name in names:
+            del checkpoint.tensors[name]
+            checkpoint.dropped.append(name)
+
+
+def _find_features(tried: list[Fitted], checkpoint: formats.Checkpoint) -> None:
+    """Notes what may be the features in an ONNX file with a head that was left out."""
+    for fitted in tried:
+        if fitted.is_trunk and checkpoint.graph is not None:
+            fitted.features = onnx.values_before(checkpoint.graph, {*fitted.dropped, *checkpoint.dropped})
+
+
 def _read(
-    tensors: Mapping[str, Tensor], maps: list[KeyMap], match: Found, args: Mapping[str, Any], source: str, trunk: bool
+    checkpoint: formats.Checkpoint, maps: list[KeyMap], match: Found, args: Mapping[str, Any], source: str, trunk: bool
 ) -> list[Fitted]:
-    """Returns the tensors under each of ``maps``, without prefixes that wrappers add to every key."""
+    """Returns the tensors under each of ``maps``, without prefixes that wrappers add to every key.
+
+    If none fits, arguments that the tensors may show are tried, one at a time.
+    """
+    tensors = checkpoint.tensors
     prefix = formats.prefix_of(tensors)
     if prefix and fitting.read_by(fitting.AS_IS, tensors, match, args, source, trunk=trunk).problem is None:
         prefix = ""
-    return [fitting.read_by(known, tensors, match, args, source, prefix=prefix, trunk=trunk) for known in maps]
+    read_by = partial(fitting.read_by, state=tensors, match=match, args=args, source=source, prefix=prefix, trunk=trunk)
+    tried = [read_by(known) for known in maps]
+    if all(fitted.problem is not None for fitted in tried) and not checkpoint.about.get("model"):
+        near = [fitted.key_map for fitted in tried if str(fitted.problem).count("\n") < len(tensors)]
+        others = [read_by(known, changed=change) for change in _changes(match, args, trunk) for known in near]
+        fits = [fitted for fitted in others if fitted.problem is None]
+        nearest = sorted(others, key=lambda fitted: str(fitted.problem).count("\n"))[:1]
+        tried += fits or [fitted for fitted in nearest if fitted.is_compared]
+    return tried
+
+
+def _changes(match: Found, args: Mapping[str, Any], trunk: bool) -> list[dict[str, Any]]:
+    """Returns arguments to try, one at a time; for a trunk, also those that the model's name states."""
+    arguments = open_arguments(match, args, named=trunk)
+    return [{argument.name: value} for argument in arguments if argument.is_settable for value in argument.values]
 
 
 def _check_place(out: Path, name: str, overwrite: bool) -> None:
@@ -317,7 +365,8 @@ def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
     whose = f"{stated.origin}; " if stated.origin else ""
     # Of an ONNX file, the proof follows, or why there is none: the bytes must not depend on what is installed.
     has_proof = choice.fitted.proof is not None
-    assumed = [line.partition(" ")[0] for line in choice.assumed if not (has_proof and line.startswith(ARGUMENTS))]
+    lines = [line for line in choice.assumed if not (has_proof and line.startswith(ARGUMENTS))]
+    assumed = [line.replace(" (no tensor shows them):", "") if ARGUMENTS in line else line.split()[0] for line in lines]
     return f"{whose}{text}" + (f"; assumed: {', '.join(assumed)}" if assumed else "")
 
 

@@ -180,6 +180,13 @@ def _load(file: Path) -> Any:
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # on hostile bytes torch's unpickler raises whatever its stack runs into
+        with file.open("rb") as opened:
+            beginning = opened.read(2)
+        if beginning[:1] != b"\x80" and beginning != b"PK":
+            raise FileFormatError(
+                f"{file}: not a checkpoint of torch, which is a zip archive or a pickle: it begins with {beginning!r}.",
+                hint="A format is known by the end of the name: .safetensors, .h5, .onnx; others are read as torch's.",
+            ) from None
         raise _not_loadable(file, str(error)) from None
 
 

@@ -238,13 +238,15 @@ def cifar_densenet(
     bottleneck: bool = False,
     compression: float = 1.0,
     initial_width: InitialWidth = "paper",
+    stem: Stem = "cifar",
     **options: Unpack[Options],
 ) -> DenseNet:
     """Returns a network of three blocks for 32x32 images, of ``depth`` 3n + 4, or 6n + 4 with ``bottleneck``.
 
     ``initial_width``: with ``paper``, the stem has 16 maps, or twice ``growth_rate`` where there are
     both bottlenecks and compression; with ``torch``, twice ``growth_rate`` always, as in the authors'
-    Torch file. Raises :class:`SpecError`.
+    Torch file. Others normalize behind the first convolution: ``stem="small"`` (:class:`DenseNet`). Raises
+    :class:`SpecError`.
     """
     step = 6 if bottleneck else 3
     hint = "The paper has 40 and 100 with bottleneck=False; 100, 190 and 250 with bottleneck=True."
@@ -256,7 +258,7 @@ def cifar_densenet(
         blocks=[layers] * 3,
         growth_rate=growth_rate,
         init_chans=2 * growth_rate if is_wide else 16,
-        stem="cifar",
+        stem=stem,
         bottleneck=bottleneck,
         compression=compression,
         **settings,

@@ -25,6 +25,7 @@ CADENE = KeyMap(
         (r"_bn\.", ".bn."),
         (r"^last_linear\.", "fc."),
     ),
+    shows_args=True,
     classes="imagenet-1k",
     origin="Cadene/pretrained-models.pytorch, bn_inception: Caffe's weights, of BGR images in [0, 255]",
 )
@@ -79,6 +80,7 @@ def _keras_v3(name: str, first: int) -> KeyMap:
         transpose=((r"\.conv\.weight$", (), (3, 2, 0, 1)), (r"^fc\.weight$", (), (1, 0))),
         ones=(r"\.bn\.weight$",),
         args={"count_include_pad": False},
+        shows_args=True,
         classes="imagenet-1k",
         origin=f"keras.applications, InceptionV3, whose layers are numbered from {first}: no scale in its "
         "normalisations, means that do not count the padding",

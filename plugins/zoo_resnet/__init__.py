@@ -117,6 +117,7 @@ KERAS = KeyMap(
     input_order="bgr",
     input_scale=255.0,
     args={"stride_on": "1x1"},
+    shows_args=True,
     preprocess={"mean": tuple(value / 255 for value in (123.68, 116.779, 103.939)), "std": (1.0, 1.0, 1.0)},
     classes="imagenet-1k",
     origin="keras.applications, ResNet50, 101 or 152 (v1): biases of convolutions and Keras's epsilon folded into the "

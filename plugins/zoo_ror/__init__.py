@@ -127,6 +127,7 @@ plugin = Plugin(
             args={"outside": 8, "downsample": "max_pool", "shortcut": "B"},
             preprocess=CIFAR10_IMAGE_STD,
             classes="cifar10",
+            shows_args=True,
             origin="osmr/pytorchcv, ror3_*_cifar10: (L - 8) / 6 blocks a group, max pools between groups",
         ),
         KeyMap(
@@ -143,6 +144,7 @@ plugin = Plugin(
             ),
             preprocess=CIFAR10_IMAGE_STD,
             classes="cifar10",
+            shows_args=True,
             origin="osmr/pytorchcv, wrn*_cifar10",
         ),
     ),

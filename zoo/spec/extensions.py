@@ -165,6 +165,8 @@ class KeyMap(Spec, frozen=True):
             take RGB in [0, 1], less the mean that ``preprocess`` states.
         input_scale: The largest value of a pixel that it takes.
         args: What the lineage assumes of the build function's arguments.
+        shows_args: Whether names that this map takes are in no other lineage, so that they show ``args``. By default
+            ``args`` are one way among all that the tensors allow, and the caller or data decide.
         preprocess: What it assumes of the preprocessing.
         classes: The data set whose classes it knows.
         origin: Where such checkpoints are from.
@@ -181,6 +183,7 @@ class KeyMap(Spec, frozen=True):
     input_order: Literal["rgb", "bgr"] = "rgb"
     input_scale: float = 1.0
     args: Mapping[str, Any] = {}
+    shows_args: bool = False
     preprocess: Mapping[str, Any] = {}
     classes: str = ""
     origin: str = ""

@@ -526,7 +526,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     [
         (("(8, 8, 6, 5), (3, 2, 0, 1)", "(8, 8, 7, 5), (3, 2, 0, 1)"), "cannot be read as"),
         (("(8, 8, 6, 5), (3, 2, 0, 1)", "(), (1, 0, 2)"), "cannot be read as"),
-        (("(3, 2, 0, 1)), (r", "(2, 3, 0, 1)), (r"), "mis-shaped  conv.weight"),
+        (("(3, 2, 0, 1)), (r", "(2, 3, 0, 1)), (r"), "mis-shaped  first.kernel"),
         (('"norm.running_mean"', '"norm.nothing"'), "has no running mean"),
         (('("^first", "conv")', '("^first", "con")'), "the first layer conv.weight is missing"),
         (('("^predictions", "fc")', '("^(predictions|first)", "conv")'), "both become"),
