@@ -328,3 +328,24 @@ def _up_to(model: Any, output: str, name: str) -> bytes:
     except Exception as error:  # protobuf has a limit of 2 GB
         raise FileFormatError(f"onnxruntime cannot run {name}: {error}") from None
     return content
+
+
+def _compare(ours: list[Tensor], theirs: Tensor, what: str) -> float:
+    """Returns the smallest difference from ``theirs`` of those of ``ours`` that have its shape.
+
+    Raises :class:`TensorMismatchError` if none has, if it is too large, or if it proves nothing.
+    """
+    alike = [maps for maps in ours if maps.shape == theirs.shape]
+    if not alike:
+        raise TensorMismatchError(
+            f"The network's {what} have shape {tuple(ours[0].shape[1:])}, those of the file {tuple(theirs.shape[1:])}"
+        )
+    difference = min(probe.difference(maps, theirs) for maps in alike)
+    if not difference <= TOLERANCE:  # NaN must fail
+        raise TensorMismatchError(
+            f"The network's {what} differ from those that onnxruntime computes from the file by {difference:.1e} "
+            f"of the largest on {len(theirs)} images, allowed {TOLERANCE:g}"
+        )
+    if not probe.depends_on_image(theirs):
+        raise TensorMismatchError(f"The file's {what} hardly differ from image to image, so they prove nothing")
+    return difference
