@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -133,6 +134,11 @@ def job(**fields: Any) -> converted.Job:
 )
 def test_what_decides_the_tensors_decides_the_name(fields: dict[str, Any]) -> None:
     assert job(**fields).key != job().key == job().key
+
+
+def test_values_of_any_type_decide_the_name_and_equal_tables_do_not() -> None:
+    assert job(args={"a": 1j}).key != job(args={"a": 2j}).key
+    assert job(args=MappingProxyType({"a": 1})).key == job(args={"a": 1}).key
 
 
 def test_the_converters_version_decides_the_name_and_the_order_of_arguments_does_not(

@@ -641,6 +641,11 @@ def test_what_hugging_faces_cache_holds_is_checked_against_a_digest(
     assert received.path.samefile(hugging_face_file)
 
 
+def test_what_hugging_faces_cache_holds_is_checked_against_the_size(hugging_face_file: Path) -> None:
+    with pytest.raises(IntegrityError, match=f"has {len(CONTENT):,} bytes, expected {len(CONTENT) - 1:,} "):
+        hub.fetch_unpinned(unpinned(size=len(CONTENT) - 1))
+
+
 def test_an_unpinned_entry_is_found_in_hugging_faces_cache_by_its_commit(
     hugging_face_file: Path, hub_server: HubServer
 ) -> None:

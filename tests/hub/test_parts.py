@@ -48,6 +48,33 @@ def test_files_have_the_mode_that_the_umask_allows(mask: int, tmp_path: Path) ->
     assert {oct(file.stat().st_mode & 0o777) for file in written} == {oct(0o666 & ~mask)}
 
 
+def left_by_a_killed_process(key: str) -> Path:
+    """Returns the path of a part whose process has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    place = parts.released(key).with_name(f"{key}.{parts.machine()}-{process.pid}-abcd.part")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+@needs_posix
+@pytest.mark.parametrize(("released", "killed"), [(10, 5_000), (5_000, 10)])
+def test_the_longest_part_is_continued(released: int, killed: int) -> None:
+    left_by_a_killed_process("key").write_bytes(CONTENT[:killed])
+    parts.released("key").write_bytes(CONTENT[:released])
+    with Part("key") as part:
+        assert part.length == 5_000
+        assert part.sha256 == hashlib.sha256(CONTENT[:5_000]).hexdigest()
+
+
+@needs_posix
+def test_a_link_in_the_place_of_a_killed_processs_part_is_not_read_through(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    left_by_a_killed_process("key").symlink_to(tmp_path / "secret")
+    with Part("key") as part:
+        assert part.length == 0
+
+
 @needs_posix
 @pytest.mark.parametrize("link", ["symbolic", "hard", "dangling"])
 def test_a_link_at_the_place_of_a_part_is_not_written_through(link: str, tmp_path: Path) -> None:

@@ -395,3 +395,23 @@ def test_a_very_long_value_is_read_or_refused_in_seconds(piece: str) -> None:
     repeated = piece * (200_000 // len(piece))
     for text in (f'x = "{repeated}"', f"x = [{repeated}]", f"{repeated} = 1", f"# {repeated}", f"x = '''{repeated}'''"):
         assert_read_or_refused(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "args = { rate = nan }",
+        "args = { rates = [1.0, -inf] }",
+        "args = { block = { rate = inf } }",
+    ],
+)
+def test_an_argument_is_a_number(line: str) -> None:
+    """JSON, which lists and records are written in, has no other."""
+    with pytest.raises(ManifestError, match="not JSON compliant"):
+        parse(ENTRY.replace("size = 4", line))
+
+
+@pytest.mark.parametrize("tolerance", ["inf", "{ atol = inf }", "{ rtol = inf }"])
+def test_a_tolerance_without_end_is_none(tolerance: str) -> None:
+    with pytest.raises(ManifestError, match="must be finite"):
+        parse(f"{ENTRY}\n[resnet18.tag.probe]\nlogits = [[1.0]]\ntolerance = {{ cpu = {tolerance} }}\n")

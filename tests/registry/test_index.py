@@ -127,7 +127,9 @@ def test_a_module_that_was_loaded_before_is_not_recorded(site: Path) -> None:
     assert list(row(site).models) == ["other_net"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "folder", "link", "writable by others"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "noise", "empty", "folder", "link", "writable by a group", "writable by all"]
+)
 def test_an_index_that_cannot_be_trusted_is_made_anew(damage: str, site: Path, tmp_path: Path) -> None:
     put(site)
     assert row(site).status == "ok"
@@ -146,7 +148,7 @@ def test_an_index_that_cannot_be_trusted_is_made_anew(damage: str, site: Path, t
         shutil.move(file, tmp_path / "elsewhere")
         file.symlink_to(tmp_path / "elsewhere")
     else:
-        file.chmod(0o666)
+        file.chmod(0o620 if damage == "writable by a group" else 0o602)
     assert list(row(site).models) == ["pet_net"]
     assert tries(site) == 2
 
@@ -170,8 +172,12 @@ def test_only_its_user_can_write_the_index(site: Path, monkeypatch: pytest.Monke
         row(site)
     finally:
         os.umask(before)
-    assert written.place().stat().st_mode & 0o777 == 0o600
+    file = written.place()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert written.read().plugins != {}
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert written.place() != file
+    monkeypatch.setattr(written, "place", lambda: file)  # though its name were that of this user's
     assert written.read().plugins == {}
 
 

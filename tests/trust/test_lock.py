@@ -340,6 +340,13 @@ def test_a_valid_lock_reads_as_it_was_written() -> None:
     assert parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
 
 
+def test_text_of_any_script_reads_as_it_was_written() -> None:
+    """JSON writes letters beyond the first 65,536 as two halves, which TOML refuses."""
+    (pin,) = [*parse(LOCK.encode(), lock.Lock, LockError, "zoo.lock").weights.values()][:1]
+    held = lock.Lock(version=1, weights={"net.x": msgspec.structs.replace(pin, source="/Büro/ガボール/\U0001f992")})
+    assert parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
+
+
 SCALARS = (
     st.booleans()
     | st.integers(-(2**70), 2**70)

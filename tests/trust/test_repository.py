@@ -29,7 +29,7 @@ from zoo.errors import (
 from zoo.loading import resolve, safetensors_file
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
 from zoo.training import pretrained
-from zoo.trust import first_use, lock
+from zoo.trust import first_use, lock, repository
 from zoo_publish import release
 
 REPO = "alice/digits"
@@ -255,6 +255,21 @@ def test_locks_that_disagree_are_an_error(
     monkeypatch.setenv("ZOO_CONFIG", str(tmp_path / "other"))
     with pytest.raises(LockError, match=r"repository locked .*config\.json"):
         zoo.create(NAME)
+
+
+def test_the_projects_lock_decides_which_commit_is_described(
+    hub_server: HubServer, inside: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = publish(hub_server)
+    zoo.fetch(NAME)
+    assert zoo_command("lock", NAME).exit_code == 0
+    second = hub_server.commit(REPO, {"model.safetensors": weights(1)})
+    monkeypatch.setenv("ZOO_CONFIG", str(tmp_path / "other"))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(tmp_path)
+        zoo.fetch(NAME)
+        assert repository.find(NAME).description.revision == second
+    assert repository.find(NAME).description.revision == first
 
 
 def test_strict_refuses_what_no_lock_has_and_asks_nobody(
