@@ -3,6 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# Said before anything is installed. Up to Python 3.12, a start reads the path of this folder in the locale's encoding.
+CHECK := 'import locale, os, sys; v = sys.version_info; \
+  v >= (3, 11) or sys.exit("Zoo needs Python 3.11 or later, this is %d.%d: make demo PYTHON=python3.13" % v[:2]); \
+  e = locale.getencoding(); \
+  v >= (3, 13) or os.getcwd().encode(e, "replace").decode(e) == os.getcwd() or sys.exit( \
+  "The path of this folder cannot be written in the encoding of this locale, %s: export LC_ALL=C.UTF-8" % e)'
 
 # Real data and third-party weights are beside a developer's checkout; without them, tests that need them are skipped.
 ifneq ($(wildcard ../shared/data),)
@@ -76,14 +84,21 @@ bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/look.py
 	$(BIN)/python benchmarks/attack.py
 
-$(VENV)/demo-ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/demo-ready: pyproject.toml | $(VENV)/torch-ready
 	$(BIN)/python -m pip install --quiet --editable ".[data]"
 	touch $@
 
-$(VENV)/test-ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/test-ready: pyproject.toml | $(VENV)/torch-ready
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+# Without a GPU, the torch that needs none: 200 MB instead of 3 GB. Where that index is out of reach, the usual one serves.
+$(VENV)/torch-ready:
+	@$(PYTHON) -c $(CHECK)
+	$(PYTHON) -m venv $(VENV)
+	@test "$$(uname -s)" != Linux || nvidia-smi >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --no-deps \
+	    --retries 0 --timeout 10 --index-url $(TORCH_INDEX) torch torchvision 2>/dev/null || \
+	    echo "$(TORCH_INDEX) is out of reach: torch comes from your package index, perhaps with 3 GB for GPUs."
 	touch $@
 
 clean:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from zoo.manifest import Weights
+from zoo.manifest import Release, Weights
 from zoo.spec.preprocess import LONGEST_SIDE, MOST_CHANNELS
 
 FILE = Path(__file__).with_name("manifest.schema.json")
@@ -26,7 +26,7 @@ OUTSIDE = r"(^|/)\.{0,2}(/|$)|\\"
 
 def schema() -> dict[str, Any]:
     """Tables of tables, ``[arch.tag]``, each an entry."""
-    (_,), definitions = msgspec.json.schema_components([Weights], ref_template="#/$defs/{name}")
+    _, definitions = msgspec.json.schema_components([Weights, Release], ref_template="#/$defs/{name}")
     entry = definitions["Weights"]
     for key in ("arch", "tag"):  # they are the table's name
         del entry["properties"][key]
@@ -57,14 +57,15 @@ def schema() -> dict[str, Any]:
         "description": "A table [arch.tag] an entry; docs/weights.md explains it.",
         "type": "object",
         "properties": {
+            "release": {"$ref": "#/$defs/Release"},
             "key_maps": {
                 "type": "object",
                 "description": "Key maps for zoo convert, a table [key_maps.NAME] each: docs/plugins.md.",
                 "additionalProperties": {"type": "object"},
-            }
+            },
         },
         "patternProperties": {
-            f"^(?!key_maps{END})({PART}/)?{PART}{END}": {
+            f"^(?!(key_maps|release){END})({PART}/)?{PART}{END}": {
                 "type": "object",
                 "patternProperties": {f"^{PART}{END}": {"$ref": "#/$defs/Weights"}},
                 "additionalProperties": False,

@@ -15,7 +15,7 @@ import msgspec
 
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
-from zoo.manifest import Score, Weights
+from zoo.manifest import Release, Score, Weights
 from zoo.manifest.schema import History, License, Probe, ProbedImage, Tolerance, wilson
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
@@ -65,7 +65,7 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
         *(Recipe, Expectation, Lookahead, Progressive, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
         *(Adversary, Distill),
     ),
-    "manifests": (Weights, License, Score, History, Preprocess, Probe, ProbedImage, Tolerance),
+    "manifests": (Weights, Release, License, Score, History, Preprocess, Probe, ProbedImage, Tolerance),
     "locks": (Lock, Locked, Repository),
     "policies": (Policy, Rule, Publisher),
 }

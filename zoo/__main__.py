@@ -1,14 +1,17 @@
 """``python -m zoo`` is the command ``zoo``; with several processes only the first prints."""
 
-import io
 import os
 import sys
+
+if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:  # python -m puts it first, and any file there wins
+    del sys.path[0]
+
+import io
 import time
-import traceback
 from contextlib import redirect_stderr, redirect_stdout
 
 from zoo.cli import main
-from zoo.cli.output import note
+from zoo.cli.output import note, show_unexpected
 from zoo.system import distributed
 
 PATIENCE = 5.0
@@ -49,7 +52,7 @@ def _run() -> int:
             note("error: another process ended, so this one has to stop.")
             note("hint: launch again; --resume continues a run from its checkpoint.")
         else:
-            traceback.print_exc()
+            show_unexpected(error)
         return 1
     return 0
 

@@ -122,7 +122,7 @@ class OfflineError(HubError):
 
 
 class LockError(ZooError):
-    """A ``zoo.lock``, the project's or the user's, cannot be read, or the weights are not those that it names."""
+    """A ``zoo.lock`` or a user's pin cannot be read, or the weights are not those that it names."""
 
 
 class SignatureError(ZooError):

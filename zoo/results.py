@@ -162,8 +162,8 @@ def _read(file: Path, kind: type[Line], hint: str) -> list[Line]:
 
 
 def _from_csv(file: Path) -> list[dict[str, Any]]:
-    with file.open(encoding="utf-8", newline="") as stream:
-        return [*csv.DictReader(stream)]
+    text = storage.read_bounded(file, 1 << 28).decode()
+    return [*csv.DictReader(text.splitlines(keepends=True))]
 
 
 def _from_parquet(file: Path) -> list[dict[str, Any]]:
@@ -171,6 +171,7 @@ def _from_parquet(file: Path) -> list[dict[str, Any]]:
         raise MissingExtraError.of(str(file), "pyarrow", "zoo-vision[data]")
     from pyarrow import parquet
 
+    storage.open_regular(file).close()
     rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
     return rows
 

@@ -17,6 +17,7 @@ from zoo.evaluation import batches, check_classes
 from zoo.evaluation.score import Measured, provenance
 from zoo.loading.create import as_network, info_of
 from zoo.manifest.schema import wilson
+from zoo.system import storage
 from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import PixelModel, PixelTransform, check_labels, draw, under_attack
 from zoo_attack.gradient import perturb_batch
@@ -174,7 +175,7 @@ def write(curves: Sequence[Curve], file: Path) -> None:
 def read(file: Path) -> list[Curve]:
     """Reads curves from :func:`write`; raises :class:`DataError` for any other file."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=list[Curve])
+        return msgspec.json.decode(storage.read_bounded(file, 1 << 28), type=list[Curve])
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(
             f"{file} is not a curves file: {error}.", hint="zoo attack curve NAME --data DATA -o FILE.json creates one."

@@ -10,6 +10,7 @@ brought to the same path there, once.
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +30,13 @@ _MOST = 200
 
 _MINUTES = 60
 _POLL = 0.5
+
+_ASK = 10.0
+"""Seconds between two questions to Slurm, whose controller serves everybody."""
+
+_OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
+_OVER |= {"LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+"""Slurm's words for a task that does not go on. One that is suspended, held or requeued does."""
 
 
 class Share(NamedTuple):
@@ -60,6 +68,51 @@ class Submitted(NamedTuple):
     keys: frozenset[str]
 
 
+class LocalTasks:
+    """The tasks of this machine, also those that another process of Zoo submitted."""
+
+    def state(self, handle: Any) -> str:
+        """Returns Slurm's word for the task."""
+        if handle._process is not None:
+            return "COMPLETED" if handle.done() else "RUNNING"
+        try:  # submitit knows no process that another one started
+            os.kill(int(handle.job_id), 0)
+        except (OSError, ValueError):
+            return "COMPLETED"
+        return "COMPLETED" if handle.paths.result_pickle.exists() else "RUNNING"
+
+    def cancel(self, handle: Any) -> None:
+        if handle._process is None:
+            os.kill(int(handle.job_id), 2)
+        else:
+            handle.cancel()
+
+
+class SlurmTasks:
+    """The tasks of this user as squeue shows them: submitit asks sacct, which needs accounting that many clusters lack.
+
+    squeue forgets a task some minutes after its end. While it does not answer, nothing has ended.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[str, str] | None = None
+        self._asked = -_ASK
+
+    def state(self, handle: Any) -> str:
+        """Returns Slurm's word for the task."""
+        now = time.monotonic()
+        if now - self._asked >= _ASK:
+            self._asked = now
+            command = ["squeue", f"--user={os.getuid()}", "--array", "--noheader", "--states=all", "--format=%i %T"]
+            with suppress(OSError, subprocess.SubprocessError, ValueError):
+                answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+                self._states = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
+        return "UNKNOWN" if self._states is None else self._states.get(handle.job_id, "COMPLETED")
+
+    def cancel(self, handle: Any) -> None:
+        handle.cancel()
+
+
 def run_on_submitit(
     jobs: Sequence[Job],
     store: Store,
@@ -86,13 +139,15 @@ def run_on_submitit(
     except (TypeError, ValueError, NameError, RuntimeError) as error:
         raise SpecError(f"submitit does not accept the settings: {error}.") from None
     is_local = executor.cluster == "local"
-    running = [task for task in _recorded(executor, folder) if _is_running(task.handle, is_local)]
+    cluster = LocalTasks() if is_local else SlurmTasks()
+    running = [task for task in _recorded(executor, folder) if cluster.state(task.handle) not in _OVER]
     adopted = frozenset[str]().union(*(task.keys for task in running))
     left = [job for job in jobs if job.key not in adopted]
     store.forget(left)
     count = min(len(left), at_once or (cores() if is_local else _MOST))
     shares = [Share(left[number::count], store, threads, keep, sys.path) for number in range(count)]
     handles = executor.submit_array(shares) if shares else []
+    cluster = cluster if is_local else SlurmTasks()  # which asks again, now that they are submitted
     tasks = [
         *running,
         *(
@@ -104,10 +159,11 @@ def run_on_submitit(
     for job in jobs:
         started(job)
     try:
-        _wait(jobs, store, tasks, is_local, ended, tick)
+        _wait(jobs, store, tasks, cluster, ended, tick)
     except BaseException:
         for task in tasks:
-            _cancel(task.handle, is_local)
+            with suppress(Exception):  # it may have ended
+                cluster.cancel(task.handle)
         raise
     finally:
         for task in tasks if is_local else ():
@@ -119,49 +175,27 @@ def _wait(
     jobs: Sequence[Job],
     store: Store,
     tasks: Sequence[Submitted],
-    is_local: bool,
+    cluster: LocalTasks | SlurmTasks,
     ended: Callable[[Outcome], None],
     tick: Callable[[], None],
 ) -> None:
     """Reports outcomes as they appear in the store; jobs whose task has ended without one have failed."""
     left = {job.key: job for job in jobs}
     while left:
-        over = [task for task in tasks if not _is_running(task.handle, is_local)]  # before the store is read
-        for job in [*left.values()]:
-            if (outcome := store.find(job)) is not None:
-                del left[job.key]
+        states = {task.handle.job_id: cluster.state(task.handle) for task in tasks}  # before the store is read
+        for key in store.keys() & left.keys():
+            if (outcome := store.find(left[key])) is not None:
+                del left[key]
                 ended(outcome)
-        for task in over:
+        for task in (task for task in tasks if states[task.handle.job_id] in _OVER):
+            name, output = task.handle.job_id, task.handle.paths.stderr
             for job in [left.pop(key) for key in task.keys & left.keys()]:
-                outcome = Outcome(job, "failed", None, f"its task {_ending(task.handle)}", 0.0)
+                reason = f"its task {name} ended in the state {states[name]}; its output is in {output}"
+                outcome = Outcome(job, "failed", None, reason, 0.0)
                 store.put(outcome)
                 ended(outcome)
         tick()
         time.sleep(_POLL)
-
-
-def _ending(handle: Any) -> str:
-    with suppress(Exception):  # of whatever the cluster's commands say
-        return f"{handle.job_id} ended in the state {handle.state}; its output is in {handle.paths.stderr}"
-    return f"{handle.job_id} ended"
-
-
-def _is_running(handle: Any, is_local: bool) -> bool:
-    if not is_local or handle._process is not None:
-        return not handle.done()
-    try:  # submitit knows no process that another one started
-        os.kill(int(handle.job_id), 0)
-    except (OSError, ValueError):
-        return False
-    return not handle.paths.result_pickle.exists()
-
-
-def _cancel(handle: Any, is_local: bool) -> None:
-    with suppress(Exception):  # it may have ended
-        if is_local and handle._process is None:
-            os.kill(int(handle.job_id), 2)
-        else:
-            handle.cancel()
 
 
 def _record(folder: Path, tasks: Sequence[Submitted]) -> None:

@@ -76,6 +76,12 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()  # another process may look from elsewhere
 
+    def keys(self) -> frozenset[str]:
+        """Returns the keys of the jobs that have an outcome, from one look at the folder."""
+        with suppress(FileNotFoundError):  # nothing has ended
+            return frozenset(name.removesuffix(".json") for name in os.listdir(self.folder) if name.endswith(".json"))
+        return frozenset()
+
     def find(self, job: Job) -> Outcome | None:
         """Returns the outcome of ``job``; None if it has none yet."""
         with suppress(OSError, msgspec.MsgspecError):

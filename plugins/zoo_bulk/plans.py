@@ -10,7 +10,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -269,7 +269,8 @@ def plan(
         images = data_of.get(place)
         where = "/".join(filter(None, place))
         if images is not None and (reason := _unsuited(task, line.weights, images)):
-            left_out.append(Row(weights=line.name, data=where, reason=reason, status="skipped", **about))
+            status: Literal["failed", "skipped"] = "failed" if images.error else "skipped"  # missing is no choice
+            left_out.append(Row(weights=line.name, data=where, reason=reason, status=status, **about))
             continue
         if line.name not in pinned:
             pinned[line.name] = _sha256(line)

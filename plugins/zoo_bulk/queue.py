@@ -66,7 +66,7 @@ class State(msgspec.Struct, frozen=True):
 def read(file: Path) -> list[Training]:
     """Reads the trainings of the file, tables ``[[train]]``; raises :class:`RecipeError` if it is not valid."""
     try:
-        table = toml.loads(file.read_text(encoding="utf-8"))
+        table = toml.loads(storage.read_bounded(file, toml.LARGEST).decode())
         unknown = table.keys() - {"train"}
         if unknown or not table:
             raise ValueError(f"expected tables [[train]], got {', '.join(sorted(unknown)) or 'none'}")

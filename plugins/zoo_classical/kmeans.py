@@ -40,26 +40,30 @@ class Triangle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images B C H W in [0, 1] to B K 2 2. Raises :class:`DataError` where there are not four patches."""
-        if min(x.shape[-2:]) <= SIDE:
+        is_symbolic = isinstance(x, torch.fx.Proxy)  # torch.fx traces any size
+        if not is_symbolic and min(x.shape[-2:]) <= SIDE:
             raise DataError(
                 f"An image of {x.shape[-2]} x {x.shape[-1]} pixels: expected at least {SIDE + 1} x {SIDE + 1}, "
                 f"for a patch of {SIDE} x {SIDE} in every quadrant."
             )
         squares = self.centroids.square().sum(dim=1)
-        if is_traced():  # a loop would fix the number of images
+        if is_symbolic or is_traced():  # a loop would fix the number of images
             return self._quadrants(x, squares)
         # What one image takes fits into a processor's cache.
         return torch.cat([self._quadrants(image, squares) for image in torch.split(x, 1)])
 
     def _quadrants(self, x: Tensor, squares: Tensor) -> Tensor:
         """Maps B C H W to B K 2 2."""
-        rows, columns = (length - SIDE + 1 for length in x.shape[-2:])
+        rows, columns = x.shape[-2] - SIDE + 1, x.shape[-1] - SIDE + 1
         dimensions, centroids = self.centroids.shape[1], self.centroids.shape[0]
         patches = self.whiten(F.unfold(x, SIDE).mT.reshape(-1, dimensions)).view(-1, rows, columns, dimensions)
+        middle, centre = (rows + 1) // 2, (columns + 1) // 2
         sums = [
-            self._nearness(part.reshape(-1, dimensions), squares).view(-1, *part.shape[1:3], centroids).sum((1, 2))
-            for half in patches.tensor_split([(rows + 1) // 2], dim=1)
-            for part in half.tensor_split([(columns + 1) // 2], dim=2)
+            self._nearness(part.reshape(-1, dimensions), squares)
+            .view(-1, part.shape[1], part.shape[2], centroids)
+            .sum((1, 2))
+            for half in (patches[:, :middle], patches[:, middle:])
+            for part in (half[:, :, :centre], half[:, :, centre:])
         ]
         return torch.stack(sums, dim=2).view(-1, centroids, 2, 2)
 
@@ -173,5 +177,5 @@ def squared_hinge_svm(
         w.grad = weight_decay * w + slope
         return margins.square().sum() / len(x) + weight_decay / 2 * w.square().sum()
 
-    best.step(loss_and_gradient)  # type: ignore[no-untyped-call]  # torch's own is not typed
+    best.step(loss_and_gradient)
     return w[:, :-1], w[:, -1]

@@ -74,6 +74,8 @@ class Pipeline(ImageClassifier):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Maps images B C H W in [0, 1] to codes B num_features."""
+        if isinstance(x, Tensor) and x.numel() == 0:
+            return x.new_zeros(0, self.num_features)
         codes: Tensor = self.coding(self.descriptors(x))
         return codes
 

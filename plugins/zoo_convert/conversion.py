@@ -24,7 +24,7 @@ from zoo.manifest import Weights, writing
 from zoo.registry import Found, extensions, hooks
 from zoo.registry.hooks import blaming
 from zoo.spec import KeyMap
-from zoo.system import storage
+from zoo.system import sandbox, storage
 from zoo.trust import first_use, lock
 from zoo.verify import probe
 from zoo_convert import fitting, formats, onnx
@@ -267,10 +267,23 @@ def describe(choice: Choice) -> dict[str, Any]:
 
 def _read_by(address: str, place: Source, match: Found) -> formats.Checkpoint:
     """Returns a checkpoint in a format of another plugin, whose converter names tensors as the network does."""
+    if sandbox.layers() is not None:
+        return _read_by_here(address, place, match)
+    arguments = {"address": address, "name": place.name, "model": match.model.name}
+    return formats.apart(f"{__name__}:write_by_here", place.path, arguments)
+
+
+def write_by_here(*, file: str, folder: str, address: str, name: str, model: str) -> dict[str, Any]:
+    """Writes what the converter at ``address`` makes of ``file``, for :func:`zoo_convert.formats.apart`."""
+    match = registry.current().find(model)
+    return formats.write(_read_by_here(address, Source(Path(file), name), match), Path(folder))
+
+
+def _read_by_here(address: str, place: Source, match: Found) -> formats.Checkpoint:
     entry = Weights(place.name, arch=match.model.name, tag="converted", pinned=False)
     with blaming(address, place.name):
         tensors, entry = registry.hook(address, role=hooks.CONVERT)(place.path, match._replace(weights=entry))
-    about = {"model": match.model.name, "args": entry.args, "classes": entry.classes}
+    about = {"model": match.model.name, "args": dict(entry.args), "classes": entry.classes}
     preprocess = {"preprocess": msgspec.to_builtins(entry.preprocess)} if entry.preprocess else {}
     return formats.Checkpoint(dict(tensors), about | preprocess)
 
@@ -382,8 +395,9 @@ def _enter(out: Path, match: Found, tag: str, sha256: str, about: Mapping[str, A
         **registry.current().distribution_of(match.model),
     )
     file = out.parent / "manifest.toml"
-    text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
-    storage.replace(file, writing.with_entry(text, entry, str(file)).encode())
+    with storage.alone(file):
+        text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
+        storage.replace(file, writing.with_entry(text, entry, str(file)).encode())
     return entry
 
 

@@ -13,6 +13,7 @@ The memory of a checkpoint is limited, since a small file can describe tensors o
 import argparse
 import os
 import re
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from zoo.errors import FileFormatError, MissingExtraError, SpecError, UnknownNameError, WeightsError
 from zoo.loading import safetensors_file
+from zoo.system import process, sandbox, storage
 
 
 class Checkpoint(msgspec.Struct):
@@ -53,15 +56,63 @@ def prefix_of(keys: Iterable[str]) -> str:
     return found
 
 
+TIMEOUT = 3600.0
+"""Seconds that reading a file may take."""
+
+
 def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
+    """Reads as :func:`read_here`, in a sandbox."""
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such file.")
+    if sandbox.layers() is not None:
+        return read_here(file, suffix, state=state)
+    checkpoint = apart(f"{__name__}:write_here", file, {"suffix": suffix, "state": state})
+    if (suffix or file.suffix).lower() == ".onnx":
+        from zoo_convert import onnx
+
+        checkpoint.graph = onnx.load(file)
+    return checkpoint
+
+
+def apart(function: str, file: Path, arguments: Mapping[str, Any]) -> Checkpoint:
+    """Returns the checkpoint that ``function``, a ``module:name``, writes in a sandbox (:func:`write`).
+
+    It is called with ``file``, ``folder`` and ``arguments``.
+    """
+    with tempfile.TemporaryDirectory(prefix="zoo-convert-") as folder:
+        place = Path(folder)
+        content = process.ask(
+            function,
+            {"file": str(file), "folder": folder, **arguments},
+            sandbox=sandbox.around(file, writable=place),
+            what=f"Reading {file.name}",
+            timeout=TIMEOUT,
+            hint="",
+        )
+        tensors = safetensors.torch.load(storage.read_bounded(place / "tensors", 1 << 62))
+        names = content.pop("names")
+        return Checkpoint({name: tensors[str(number)] for number, name in enumerate(names)}, **content)
+
+
+def write_here(*, file: str, folder: str, suffix: str, state: str) -> dict[str, Any]:
+    return write(read_here(Path(file), suffix, state=state), Path(folder))
+
+
+def write(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
+    """Writes the tensors to ``folder``; returns their names, in order, and the rest without the graph."""
+    numbered = {str(number): value.clone().contiguous() for number, value in enumerate(checkpoint.tensors.values())}
+    safetensors.torch.save_file(numbered, folder / "tensors")
+    about = {"about": checkpoint.about, "dropped": checkpoint.dropped, "unwrapped": checkpoint.unwrapped}
+    return {"names": [*checkpoint.tensors], **about}
+
+
+def read_here(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
     """Reads the checkpoint ``file``, by its ``suffix`` unless given: safetensors, Keras's ``.h5``, ONNX, or torch's.
 
     ``state`` names the part of a torch checkpoint with the weights. Raises :class:`FileFormatError` for other, damaged
     or hostile files.
     """
     suffix = (suffix or file.suffix).lower()
-    if not file.is_file():
-        raise WeightsError(f"{file}: no such file.")
     if suffix == ".safetensors":
         return Checkpoint(safetensors_file.read(file), safetensors_file.metadata(file))
     if suffix in (".h5", ".hdf5"):

@@ -1,10 +1,12 @@
 """ONNX files: their initialisers under their own names, their graph, and whether a network computes what they do."""
 
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from zoo.data.preprocess import Transform
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError, WeightsError
 from zoo.loading import Network, onnx_session
 from zoo.spec import Preprocess
+from zoo.system import process, sandbox, storage
 from zoo.verify import probe
 
 if TYPE_CHECKING:
@@ -24,13 +27,12 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str], Any]:
     Raises :class:`FileFormatError`, :class:`MissingExtraError`.
     """
     try:
-        import onnx
         from onnx import numpy_helper
         from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
     except ImportError:
         raise MissingExtraError.of(f"Reading {file.name}", "onnx", "zoo-vision[convert]") from None
     try:
-        model = onnx.load(str(file), load_external_data=False)
+        model = load(file)
         tensors: dict[str, Tensor] = {}
         dropped = []
         for initializer in model.graph.initializer:
@@ -54,6 +56,13 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str], Any]:
         if node.op_type == "Identity" and node.input[0] in tensors:
             tensors[node.output[0]] = tensors[node.input[0]]
     return tensors, dropped, model
+
+
+def load(file: Path) -> Any:
+    """Returns the ``onnx.ModelProto`` in ``file``, without data that is stored elsewhere."""
+    import onnx
+
+    return onnx.load(str(file), load_external_data=False)
 
 
 class Use(NamedTuple):
@@ -265,32 +274,60 @@ class Prover:
         return self._answers[key]
 
     def _run(self, output: str, images: Tensor) -> Tensor:
-        what = f"Matching the tensors of {self._file.name} in order"
-        is_stated = output in {value.name for value in self._model.graph.output}
-        model = self._file if is_stated else self._up_to(output)
-        session = onnx_session.start(model, self._file.name, what=what, extra="zoo-vision[convert]")
-        size = session.get_inputs()[0].shape[0]
-        batch = size if isinstance(size, int) else 1
-        rows = [
-            onnx_session.run(session, output, image[None].expand(batch, -1, -1, -1), self._file.name)[:1].float()
-            for image in images
-        ]
-        answers = torch.cat(rows)
-        return answers.flatten(1) if answers.shape[2:].numel() == 1 else answers
+        if sandbox.layers() is not None:
+            return run(self._file, output, images)
+        with tempfile.TemporaryDirectory(prefix="zoo-convert-") as folder:
+            given, answer = Path(folder, "images"), Path(folder, "outputs")
+            safetensors.torch.save_file({"images": images.contiguous()}, given)
+            process.ask(
+                f"{__name__}:run_here",
+                {"file": str(self._file), "output": output, "images": str(given), "outputs": str(answer)},
+                what=f"Running {self._file.name}",
+                timeout=TIMEOUT,
+                hint="",
+                sandbox=sandbox.around(self._file, writable=Path(folder)),
+            )
+            return safetensors.torch.load(storage.read_bounded(answer, 1 << 32))["outputs"]
 
-    def _up_to(self, output: str) -> bytes:
-        """Returns the model with the value ``output`` as its only output."""
-        import onnx
 
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
-        del model.graph.output[:]
-        model.graph.output.append(onnx.ValueInfoProto(name=output))
-        try:
-            content: bytes = model.SerializeToString()
-        except Exception as error:  # protobuf has a limit of 2 GB
-            raise FileFormatError(f"onnxruntime cannot run {self._file.name}: {error}") from None
-        return content
+TIMEOUT = 1200.0
+"""Seconds that the graph may take for a few images."""
+
+
+def run_here(*, file: str, output: str, images: str, outputs: str) -> None:
+    """Writes the values ``output`` of the graph in ``file`` for a file of ``images`` to the file ``outputs``."""
+    answers = run(Path(file), output, safetensors.torch.load_file(images)["images"])
+    safetensors.torch.save_file({"outputs": answers.contiguous()}, outputs)
+
+
+def run(file: Path, output: str, images: Tensor) -> Tensor:
+    """Returns the values ``output`` of the graph in ``file``, float32 B ..., without sides of 1."""
+    model = load(file)
+    is_stated = output in {value.name for value in model.graph.output}
+    what = f"Matching the tensors of {file.name} in order"
+    content = file if is_stated else _up_to(model, output, file.name)
+    session = onnx_session.start(content, file.name, what=what, extra="zoo-vision[convert]")
+    size = session.get_inputs()[0].shape[0]
+    batch = size if isinstance(size, int) else 1
+    rows = [
+        onnx_session.run(session, output, image[None].expand(batch, -1, -1, -1), file.name)[:1].float()
+        for image in images
+    ]
+    answers = torch.cat(rows)
+    return answers.flatten(1) if answers.shape[2:].numel() == 1 else answers
+
+
+def _up_to(model: Any, output: str, name: str) -> bytes:
+    """Returns ``model`` with the value ``output`` as its only output."""
+    import onnx
+
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name=output))
+    try:
+        content: bytes = model.SerializeToString()
+    except Exception as error:  # protobuf has a limit of 2 GB
+        raise FileFormatError(f"onnxruntime cannot run {name}: {error}") from None
+    return content
 
 
 def _compare(ours: list[Tensor], theirs: Tensor, what: str) -> float:

@@ -1,12 +1,9 @@
-"""Runs an exported file, in a process of its own, and compares its outputs with those of the network."""
+"""Runs an exported file, in a sandbox, and compares its outputs with those of the network."""
 
-import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +11,6 @@ from zoo import data
 from zoo.data.preprocess import Transform
 from zoo.errors import ExportError, ZooError
 from zoo.spec import Preprocess
-from zoo.system import process
 from zoo.verify import probe
 from zoo_export import network as exported
 from zoo_export.formats import About, Agreement, Precision
@@ -25,8 +21,6 @@ TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "float16": 2e-2, "int8": 
 OF_DATA_SET = 10
 """Images of the training split that are compared as well, if the data set is on this machine."""
 
-TIMEOUT = 1200.0
-
 
 def check(network: nn.Module, file: Path, about: About) -> Agreement:
     """Compares ``file`` with ``network``, which is on the CPU in eval mode.
@@ -34,18 +28,7 @@ def check(network: nn.Module, file: Path, about: About) -> Agreement:
     Raises :class:`ExportError` if the outputs differ by more than the tolerance of its precision, and the errors of
     :func:`zoo_export.network.open_file`.
     """
-    with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
-        answers = Path(folder, "answers.safetensors")
-        answer = process.ask(
-            f"{__name__}:answer",
-            {"file": str(file), "out": str(answers)},
-            what=f"Running {file.name}",
-            timeout=TIMEOUT,
-            hint="Export a smaller network.",
-            has_network=False,
-        )
-        outputs = safetensors.torch.load_file(answers)
-    return compare(network, about, outputs, answer["runtime"])
+    return compare(network, about, answers_of(file), runtime_of(about))
 
 
 def compare(network: nn.Module, about: About, outputs: dict[str, Tensor], runtime: str) -> Agreement:
@@ -79,9 +62,9 @@ def compare(network: nn.Module, about: About, outputs: dict[str, Tensor], runtim
     return Agreement(images, (1, len(outputs["pixels"])), worst, tolerance, same, runtime)
 
 
-def answer(*, file: str, out: str) -> dict[str, Any]:
-    """Runs ``file`` on photographs and on training images; writes pixels and outputs to ``out``."""
-    network = exported.open_file(Path(file))
+def answers_of(file: Path) -> dict[str, Tensor]:
+    """Returns pixels of photographs and of training images, and the outputs of ``file`` for them."""
+    network = exported.open_file(file)
     about = network.about
     outputs = _answers(network, about.preprocess, pictures(about), "")
     if about.any_size:
@@ -90,8 +73,7 @@ def answer(*, file: str, out: str) -> dict[str, Any]:
         transform = Transform(larger)
         pixels = torch.stack([transform.pixels(image) for image in probe.photographs()[:2]])
         outputs |= _answers(network, larger, pixels, ".larger")
-    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, out)
-    return {"runtime": runtime_of(about)}
+    return outputs
 
 
 def _answers(network: nn.Module, preprocess: Preprocess, pixels: Tensor, size: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import msgspec
 
 from zoo.errors import FileFormatError, SpecError
 from zoo.spec import Preprocess
+from zoo.system import storage
 
 Format = Literal["onnx", "torch-export"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -127,12 +128,28 @@ def sidecar(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
+_LARGEST = 1 << 26
+"""Bytes of a description beside a file, at most."""
+
+
+def read_sidecar(file: Path) -> Sidecar | None:
+    """Returns the description beside ``file``, None if there is none; raises :class:`FileFormatError` for another."""
+    place = sidecar(file)
+    try:
+        return msgspec.json.decode(storage.read_bounded(place, _LARGEST), type=Sidecar)
+    except FileNotFoundError:
+        return None
+    except (OSError, RecursionError, msgspec.MsgspecError) as error:
+        raise FileFormatError(f"{place}: not a description of {file.name}: {error}", hint="Remove it.") from None
+
+
 def about_of(file: Path) -> About | None:
     """Returns the description in the JSON beside ``file``; None unless both are there and it is valid."""
     try:
-        return msgspec.json.decode(sidecar(file).read_bytes(), type=Sidecar).about if file.is_file() else None
-    except (OSError, msgspec.MsgspecError):
+        stated = read_sidecar(file) if file.is_file() else None
+    except FileFormatError:
         return None
+    return stated.about if stated is not None else None
 
 
 def read_about(text: str | None, file: Path) -> About:

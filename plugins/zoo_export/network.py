@@ -1,24 +1,28 @@
-"""Networks that run exported files, each format in its runtime."""
+"""Networks that run exported files, each in a process of its own: a sandbox, since such a file is a program."""
 
 import logging
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import msgspec
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from zoo import names, registry
-from zoo.errors import FileFormatError, IntegrityError, UnknownNameError, WeightsError
-from zoo.loading import ModelInfo, onnx_session
+from zoo.errors import IntegrityError, UnknownNameError, WeightsError
+from zoo.loading import ModelInfo
 from zoo.manifest import Weights
 from zoo.spec import Model
-from zoo.system import storage
-from zoo_export import formats
-from zoo_export.formats import KEY, About, Format, Sidecar, read_about
+from zoo.system import sandbox, storage
+from zoo.system.process import Worker
+from zoo_export import formats, runtime
+from zoo_export.formats import About, read_about
 
 log = logging.getLogger("zoo")
 
@@ -27,7 +31,7 @@ Run = Callable[[Tensor], Tensor]
 
 
 class ExportedNetwork(nn.Module):
-    """Runs an exported file on the CPU, with the input and the output of the network that was exported.
+    """Runs an exported file on the CPU, in a sandbox, with the input and the output of the network that was exported.
 
     If the file normalises its input itself, that is undone first. There are no parameters, features or gradients.
     """
@@ -37,13 +41,13 @@ class ExportedNetwork(nn.Module):
         self.about = about
         self.zoo_info = info
         self.num_classes = about.num_classes
-        self._run = [run]  # in a list, so that a module of torch's is not a part of this one, which eval() would change
+        self._run = run
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             raise self._limited("gradients")
         with torch.no_grad():
-            output = self._run[0](as_taken(self.about, x.detach().cpu()).contiguous())
+            output = self._run(as_taken(self.about, x.detach().cpu()).contiguous())
         return output.float().to(x.device)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ def open_file(file: Path) -> ExportedNetwork:
     if not file.is_file():
         raise WeightsError(f"{file}: no such file.", hint="zoo export NAME -o FILE writes one.")
     _check_hashes(file)
-    about, run = OPENERS[formats.of_file(file)](file)
+    about, run = open_apart(file)
     info = ModelInfo(
         str(file), _row(about), _entry(about, file), file, about.preprocess, about.classes, about.class_names, {}
     )
@@ -86,16 +90,13 @@ def open_file(file: Path) -> ExportedNetwork:
 
 def _check_hashes(file: Path) -> None:
     """Raises :class:`IntegrityError` if the file beside states other hashes; it may be missing."""
-    sidecar = formats.sidecar(file)
-    if not sidecar.is_file():
+    stated = formats.read_sidecar(file)
+    if stated is None:
         return
-    try:
-        stated = msgspec.json.decode(sidecar.read_bytes(), type=Sidecar).sha256
-    except msgspec.MsgspecError as error:
-        raise FileFormatError(f"{sidecar}: not a description of {file.name}: {error}", hint="Remove it.") from None
-    if (got := storage.sha256_of(file)) not in stated.values():  # whatever the file is called now
+    if (got := storage.sha256_of(file)) not in stated.sha256.values():  # whatever the file is called now
         raise IntegrityError(
-            f"{file} has sha256 {got}, expected {' or '.join(stated.values())} as in {sidecar.name}: it was changed.",
+            f"{file} has sha256 {got}, expected {' or '.join(stated.sha256.values())} as in "
+            f"{formats.sidecar(file).name}: it was changed.",
             hint="Export the weights again.",
         )
 
@@ -125,53 +126,53 @@ def _entry(about: About, file: Path) -> Weights | None:
     return entry
 
 
-def open_onnx(file: Path) -> tuple[About, Run]:
-    session = onnx_session.start(file, str(file), what=f"Running {file.name}", extra="zoo-vision[export]")
-    described = read_about(session.get_modelmeta().custom_metadata_map.get(KEY), file)
-    output = session.get_outputs()[0].name
-    return described, lambda images: onnx_session.run(session, output, images, str(file))
+TIMEOUT = 1200.0
+"""Seconds that opening a file, or one batch, may take."""
 
 
-def open_torch_export(file: Path) -> tuple[About, Run]:
-    described = _described_in_archive(file)
-    with _blaming(file):
-        module = torch.export.load(file).module()
-    return described, module
+class Apart:
+    """The function of an exported file, computed by a process in a sandbox that ends with this object."""
+
+    def __init__(self, file: Path) -> None:
+        self._name = file.name
+        self._folder = Path(tempfile.mkdtemp(prefix="zoo-export-"))
+        self._worker = Worker(sandbox=sandbox.around(file, writable=self._folder))
+        self._turn = threading.Lock()
+        weakref.finalize(self, _end, self._worker, self._folder)
+        arguments = {
+            "file": str(file.absolute()), "format": formats.of_file(file), "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        self.text = str(self._ask("open_here", arguments))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        given, answer = self._folder / "images", self._folder / "outputs"
+        with self._turn:
+            safetensors.torch.save_file({"images": images}, given)
+            self._ask("run_here", {"images": str(given), "outputs": str(answer)})
+            try:
+                with storage.open_regular(answer, follow=False) as stream:
+                    return safetensors.torch.load(stream.read())["outputs"]
+            except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+                raise WeightsError(f"Running {self._name} gave no outputs: {error}") from None
+
+    def __deepcopy__(self, _: object) -> "Apart":
+        return self  # it holds no state of the network's
+
+    def _ask(self, function: str, arguments: dict[str, Any]) -> Any:
+        hint = f"Allow more memory with {sandbox.VARIABLE}, or use a smaller batch."
+        what = f"Running {self._name}"
+        return self._worker.ask(f"zoo_export.runtime:{function}", arguments, what=what, timeout=TIMEOUT, hint=hint)
 
 
-LONGEST = 1 << 24
-"""Bytes of a description, at most: a thousand classes take 20 kB."""
-
-OPENERS: dict[Format, Callable[[Path], tuple[About, Run]]] = {
-    "onnx": open_onnx,
-    "torch-export": open_torch_export,
-}
-"""Readers by format: the description of a file and the function that it computes.
-
-Raise :class:`FileFormatError` for a damaged file and for one that does not describe itself, and
-:class:`zoo.errors.MissingExtraError`.
-"""
+def _end(worker: Worker, folder: Path) -> None:
+    worker.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _described_in_archive(file: Path) -> About:
-    """Reads the description in a file of torch's, a zip archive, before torch runs what else is in it."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{KEY}")]
-            is_small = bool(entries) and entries[0].file_size <= LONGEST
-            text = archive.read(entries[0]).decode() if is_small else None
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError) as error:
-        raise FileFormatError(f"{file}: damaged: {error}") from None
-    return read_about(text, file)
-
-
-@contextmanager
-def _blaming(file: Path) -> Iterator[None]:
-    """Makes a runtime's exceptions within it errors that name ``file``; its warnings are not shown."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:  # the runtimes raise many kinds at damaged files
-        reason = str(error).strip().partition("\n")[0]
-        raise FileFormatError(f"{file}: damaged: {type(error).__name__}: {reason}") from None
+def open_apart(file: Path) -> tuple[About, Run]:
+    """Returns the description of a file, and the function that it computes, in a sandbox."""
+    if sandbox.layers() is not None:  # this process is one, and cannot start another
+        text, here = runtime.OPENERS[formats.of_file(file)](file)
+        return read_about(text, file), here
+    run = Apart(file)
+    return read_about(run.text, file), run

@@ -33,6 +33,7 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
         if about.format == "torch-export":
             exported = export_program(graph, example, graph.takes_any_size(about.preprocess.input_size))
             about = msgspec.structs.replace(about, any_size=has_any_size(exported))
+            exported.example_inputs = None  # which would be a pickle
             torch.export.save(exported, file, extra_files={KEY: about.text()})
         else:
             notes += write_onnx(graph, example, file)

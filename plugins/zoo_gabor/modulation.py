@@ -5,6 +5,7 @@ authors' code (bczhangbczhang/Gabor-Convolutional-Networks, jxgu1016/Gabor_CNN_P
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,14 @@ class GConv(nn.Module):
         self.register_buffer("bank", bank.to(torch.get_default_dtype()), persistent=False)
         self.weight = nn.Parameter(torch.empty(out_maps, in_maps, orientations * kernel_size, kernel_size))
         self.reset_parameters()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GConv":
+        """Moves the tensors, and computes the bank anew where they become float64, whose digits float32 has not."""
+        before = self.bank.dtype
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own is not typed
+        if self.bank.dtype == torch.float64 != before:
+            self.bank = modulators(self.orientations, self.scale, self.kernel_size).to(self.bank.device)
+        return self
 
     def reset_parameters(self) -> None:
         """Draws He's normal weights by the fan of the output, which all orientations share."""

@@ -11,6 +11,7 @@ import msgspec
 from zoo import results
 from zoo.errors import DataError
 from zoo.results import Row
+from zoo.system import storage
 from zoo_gallery.facts import (
     Confusion,
     Curve,
@@ -254,7 +255,7 @@ def _read(file: Path, pictures: dict[str, bytes]) -> list[tuple[str, Result]]:
         return Sheet(name, tile, columns, rows)
 
     try:
-        content = msgspec.json.decode(file.read_bytes(), type=_Written | list[_Written])
+        content = msgspec.json.decode(storage.read_bounded(file, 1 << 28), type=_Written | list[_Written])
         parts = content if isinstance(content, list) else [content]
         return [result for part in parts for result in part.results(keep)]
     except (OSError, msgspec.MsgspecError, KeyError, ValueError) as error:

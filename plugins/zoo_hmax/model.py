@@ -73,10 +73,9 @@ class S1(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps images B 1 H W to B 2 4 H W: scales, orientations. H and W are at least the larger window's."""
         responses = F.conv2d(x, self.filters).abs()
-        responses = responses.view(x.shape[0], len(self.sizes), len(ORIENTATIONS), *responses.shape[2:])  # B 2 4 h w
+        responses = torch.unflatten(responses, 1, (len(self.sizes), len(ORIENTATIONS)))  # B 8 h w -> B 2 4 h w
         energies = torch.stack([self._energy(x, size) for size in self.sizes], dim=1)  # B 2 1 h w
-        norms = energies.clamp_min(torch.finfo(x.dtype).tiny).sqrt()  # before the root, whose slope at 0 has no end
-        return F.pad(responses / norms, [self.margin] * 4)
+        return F.pad(responses / roots(energies), [self.margin] * 4)
 
     def _energy(self, x: Tensor, size: int) -> Tensor:
         """Returns the sum of squares of each patch ``size`` x ``size`` about the centre of one that the larger
@@ -118,7 +117,7 @@ class S2(nn.Module):
 
         A map smaller than a prototype is continued by silent cells.
         """
-        x = F.pad(x, (0, max(0, self.side - x.shape[-1]), 0, max(0, self.side - x.shape[-2])))
+        x = continued(x, self.side)
         norms = self.prototypes.square().sum(dim=(1, 2, 3))
         # Not divisor_override=1, which torch's exporters to ONNX ignore.
         energies = F.avg_pool2d(x.square().sum(dim=1, keepdim=True), self.side, stride=1) * self.side**2
@@ -164,7 +163,7 @@ class HMAX(ImageClassifier):
     def forward_c1(self, x: Tensor) -> list[Tensor]:
         """Maps images B in_chans H W to a map B 4 h w for each band."""
         least = BANDS[-1].scales[-1].size
-        if min(x.shape[-2:]) < least:
+        if not isinstance(x, torch.fx.Proxy) and min(x.shape[-2:]) < least:  # torch.fx traces any size
             raise DataError(
                 f"An image of {x.shape[-2]} x {x.shape[-1]} pixels: the largest filter sees {least} x {least}."
             )
@@ -193,6 +192,19 @@ def gabor(scale: Scale, degrees: float) -> Tensor:
     disc = (x**2 + y**2 <= (scale.size / 2) ** 2).to(wave.dtype)
     centred = disc * (wave - (disc * wave).sum() / disc.sum())
     return F.normalize(centred.flatten(), dim=0).view_as(centred)
+
+
+@torch.fx.wrap  # a tracer knows no type
+def roots(energies: Tensor) -> Tensor:
+    """Returns the root of each of ``energies``, which are made positive first: at 0 the root's slope has no end."""
+    tiny = 6.103515625e-05 if energies.dtype == torch.float16 else 1.1754943508222875e-38  # the smallest normal number
+    return energies.clamp_min(tiny).sqrt()
+
+
+@torch.fx.wrap  # a tracer knows no size
+def continued(x: Tensor, side: int) -> Tensor:
+    """Returns maps ... h w with zeros behind, so that they are ``side`` x ``side`` at least."""
+    return F.pad(x, [0, max(0, side - x.shape[-1]), 0, max(0, side - x.shape[-2])])
 
 
 def box_sums(x: Tensor, side: int) -> Tensor:

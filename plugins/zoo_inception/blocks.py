@@ -51,7 +51,7 @@ def concatenate(branches: Sequence[Tensor]) -> Tensor:
     """
     for maps in branches:
         if isinstance(maps, Tensor) and maps.requires_grad:  # torch.fx traces without
-            maps.register_hook(_copied)  # type: ignore[no-untyped-call]  # torch's
+            maps.register_hook(_copied)
     return torch.cat(list(branches), dim=1)
 
 

@@ -79,7 +79,8 @@ class SamePad(nn.Module):
         self.kernel = kernel
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = ((self.kernel - (2 if size % 2 == 0 else 1)) for size in x.shape[2:])
+        # kernel - 1 zeros around an odd size, kernel - 2 around an even one
+        height, width = self.kernel - 2 + x.shape[2] % 2, self.kernel - 2 + x.shape[3] % 2
         return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
 
 

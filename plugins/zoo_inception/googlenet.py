@@ -126,7 +126,7 @@ class GoogLeNet(Network):
             chans: int = self.get_submodule(source).out_chans  # type: ignore[assignment]  # an Inception's
             head = AuxiliaryHead(chans, self.num_classes, norm=self.design.norm, adaptive=self.design.adaptive)
             _draw(head, self.init)
-            setattr(self, name, head.to(device=like.device, dtype=like.dtype))
+            setattr(self, name, head.to(device=like.device, dtype=like.dtype).train(self.training))
 
     def drop_auxiliary_heads(self) -> None:
         self.aux1 = self.aux2 = None
@@ -149,7 +149,7 @@ class GoogLeNet(Network):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         features, *others = self._forward(x)
-        logits = self.forward_head(features)
+        logits = features if self.is_headless else self.forward_head(features)
         return (logits, *others) if others else logits
 
     def _forward(self, x: Tensor) -> list[Tensor]:

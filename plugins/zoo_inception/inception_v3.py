@@ -230,6 +230,7 @@ class InceptionV3(Network):
         self.AuxLogits = AuxiliaryClassifier(768).to(device=like.device, dtype=like.dtype)
         self.AuxLogits.fc = create_linear(768, self.num_classes, like=next(self.parameters()))
         self.AuxLogits.initialize()
+        self.AuxLogits.train(self.training)
 
     def drop_auxiliary_heads(self) -> None:
         self.AuxLogits = None
@@ -242,7 +243,8 @@ class InceptionV3(Network):
         """Replaces as in the base, for the auxiliary classifier too."""
         super().reset_classifier(num_classes, global_pool)
         if self.AuxLogits is not None:
-            self.AuxLogits.fc = create_linear(768, self.num_classes, like=next(self.parameters()))
+            fc = create_linear(768, self.num_classes, like=next(self.parameters()))
+            self.AuxLogits.fc = fc.train(self.training)
 
     def forward_trunk(self, x: Tensor) -> Tensor:
         """Maps images B C H W to the maps B 768 h w that the auxiliary classifier stands on; sizes are those of
@@ -264,7 +266,8 @@ class InceptionV3(Network):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         trunk = self.forward_trunk(x)
-        logits = self.forward_head(self.forward_top(trunk))
+        features = self.forward_top(trunk)
+        logits = features if self.is_headless else self.forward_head(features)
         if self.training and self.AuxLogits is not None:
             return logits, self.AuxLogits(trunk)
         return logits

@@ -5,11 +5,12 @@ Dai, Qi, Xiong, Li, Zhang, Hu, Wei 2017, "Deformable Convolutional Networks" (IC
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from zoo.errors import SpecError
-from zoo_invariant.network import Network, computed_in, full_precision, initialize, precision_of
+from zoo_invariant.network import Network, PreciseConv2d, full_precision, initialize
 
 FARTHEST = 1e4
 """Pixels that a tap moves at most: far outside any image."""
@@ -26,7 +27,7 @@ class DeformConv2d(nn.Conv2d):
 
     def __init__(self, in_chans: int, out_chans: int, kernel_size: int, *, stride: int = 1, padding: int = 0) -> None:
         super().__init__(in_chans, out_chans, kernel_size, stride=stride, padding=padding, bias=False)
-        self.offset = nn.Conv2d(in_chans, 2 * kernel_size**2, kernel_size, stride=stride, padding=padding)
+        self.offset = PreciseConv2d(in_chans, 2 * kernel_size**2, kernel_size, stride=stride, padding=padding)
         self.reset_offset()
 
     def reset_offset(self) -> None:
@@ -36,16 +37,28 @@ class DeformConv2d(nn.Conv2d):
         nn.init.zeros_(self.offset.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        with full_precision(x):
-            dtype = precision_of(self.weight)
-            maps = x.to(dtype)
-            offset = computed_in(dtype, self.offset, maps)
-            # torchvision's CPU kernel reads outside its memory where an offset is not a number.
-            within = offset.clamp(-FARTHEST, FARTHEST).nan_to_num()
-            places = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
-            out: Tensor = deform_conv2d(maps, within, self.weight.to(dtype), **places)
-            # 0, or not a number where an offset is none: that must not go unseen.
-            return (out + offset.detach().mul(0).sum(dim=1, keepdim=True)).to(x.dtype)
+        return deformed(x, self.weight, self.offset(x), self.stride, self.padding, self.dilation)
+
+
+@torch.fx.wrap  # a tracer knows neither type nor device
+def deformed(
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """Computes :class:`DeformConv2d`."""
+    with full_precision(x):
+        maps = x.to(offset.dtype)
+        # torchvision's CPU kernel reads outside its memory where an offset is not a number.
+        within = offset.clamp(-FARTHEST, FARTHEST).nan_to_num()
+        out: Tensor = deform_conv2d(
+            maps, within, weight.to(offset.dtype), stride=stride, padding=padding, dilation=dilation
+        )
+        # 0, or not a number where an offset is none: that must not go unseen.
+        return (out + offset.detach().mul(0).sum(dim=1, keepdim=True)).to(x.dtype)
 
 
 def deform_cnn(*, width: int = 16, deformable: int = 2, num_classes: int = 10, in_chans: int = 1) -> Network:

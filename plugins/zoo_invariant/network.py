@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.modules import ImageClassifier
 
@@ -87,14 +89,27 @@ def precision_of(parameter: Tensor) -> torch.dtype:
     return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
-def computed_in(dtype: torch.dtype, layer: nn.Module, x: Tensor) -> Tensor:
-    """Returns what ``layer`` makes of ``x``, which is of type ``dtype``, whatever the type of its parameters."""
-    parameters = dict(layer.named_parameters())
-    if any(parameter.dtype != dtype for parameter in parameters.values()):
-        cast = {name: parameter.to(dtype) for name, parameter in parameters.items()}
-        return torch.func.functional_call(layer, cast, (x,))  # type: ignore[no-any-return]  # as the layer returns
-    out: Tensor = layer(x)
-    return out
+class PreciseLinear(nn.Linear):
+    """A linear layer that computes in :func:`precision_of` its weights, also where autocast is on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return precise(x, self.weight, self.bias)
+
+
+class PreciseConv2d(nn.Conv2d):
+    """A convolution that computes in :func:`precision_of` its weights, also where autocast is on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return precise(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+
+
+@torch.fx.wrap  # a tracer knows neither type nor device
+def precise(x: Tensor, weight: Tensor, bias: Tensor | None, *places: Any) -> Tensor:
+    """Computes :class:`PreciseConv2d` where there are ``places``, else :class:`PreciseLinear`."""
+    with full_precision(x):
+        dtype = precision_of(weight)
+        compute: Callable[..., Tensor] = F.conv2d if places else F.linear
+        return compute(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), *places)
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:

@@ -40,44 +40,58 @@ class Scattering(nn.Module):
             )
         super().__init__()
         self.J = J
-        self.coefficients = 1 + ANGLES * J + ANGLES**2 * J * (J - 1) // 2
+        self.coefficients = _count(J)
         self.padding, constants = _constants(J, side)
         for name, value in constants.items():
             make = partial(torch.tensor, value, dtype=torch.float32)
             self.register_buffer(name, constant(make), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        with full_precision(x):
-            if x.device.type != "cpu" or torch.compiler.is_compiling():  # a loop would fix the number of images
-                return self._coefficients(x.to(precision_of(self.phi0))).to(x.dtype)
-            parts = torch.split(x.to(precision_of(self.phi0)), _PART)
-            return torch.cat([self._coefficients(part) for part in parts]).to(x.dtype)
+        return scattered(x, self.J, self.padding, dict(self.named_buffers()))
 
-    def _coefficients(self, x: Tensor) -> Tensor:
-        batch, chans, side, _ = x.shape
-        x = F.pad(x, self.padding, mode="reflect").flatten(0, 1)  # n S S with n = B C
-        spectrum = _fourier(x)[:, None]  # n 1 S 2S
-        orders: list[list[Tensor]] = [[self._average(x[:, None], 0)], [], []]
-        for first in range(self.J):
-            maps = _modulus(spectrum, self._psi(first, 0), 2**first)  # n 8 S/2^j S/2^j
-            orders[1].append(self._average(maps, first))
-            if first + 1 < self.J:
-                finer = _fourier(maps)
-                for angle in range(ANGLES):
-                    for second in range(first + 1, self.J):
-                        psi = self._psi(second, first)
-                        modulus = _modulus(finer[:, angle : angle + 1], psi, 2 ** (second - first))
-                        orders[2].append(self._average(modulus, second))
-        together = torch.cat([part for order in orders for part in order], dim=1)  # n K places
-        places = side // 2**self.J
-        return together.view(batch, chans * self.coefficients, places, places)
 
-    def _psi(self, scale: int, level: int) -> Tensor:
-        return self.get_buffer(f"psi{scale}_{level}")
+@torch.fx.wrap  # a tracer knows neither type nor device
+def scattered(x: Tensor, J: int, padding: list[int], constants: dict[str, Tensor]) -> Tensor:  # noqa: N803  # the papers' name
+    """Computes :class:`Scattering`."""
+    with full_precision(x):
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]  # torch's
+        if not tracing and len(x) == 0:  # there is no FFT of none
+            places = x.shape[2] // 2**J
+            return x.new_zeros(0, x.shape[1] * _count(J), places, places)
+        maps = x.to(precision_of(constants["phi0"]))
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # a loop would fix the number of images
+            return _coefficients(maps, J, padding, constants).to(x.dtype)
+        return torch.cat([_coefficients(part, J, padding, constants) for part in torch.split(maps, _PART)]).to(x.dtype)
 
-    def _average(self, maps: Tensor, scale: int) -> Tensor:
+
+def _coefficients(x: Tensor, scales: int, padding: list[int], constants: dict[str, Tensor]) -> Tensor:
+    batch, chans, side, _ = x.shape
+
+    def average(maps: Tensor, scale: int) -> Tensor:
         """Maps n m s s at 2^scale, against phi: n m places."""
-        return maps.flatten(2) @ self.get_buffer(f"phi{scale}").to(maps.dtype)
+        return maps.flatten(2) @ constants[f"phi{scale}"].to(maps.dtype)
+
+    x = F.pad(x, padding, mode="reflect").flatten(0, 1)  # n S S with n = B C
+    spectrum = _fourier(x)[:, None]  # n 1 S 2S
+    orders: list[list[Tensor]] = [[average(x[:, None], 0)], [], []]
+    for first in range(scales):
+        maps = _modulus(spectrum, constants[f"psi{first}_0"], 2**first)  # n 8 S/2^j S/2^j
+        orders[1].append(average(maps, first))
+        if first + 1 < scales:
+            finer = _fourier(maps)
+            for angle in range(ANGLES):
+                for second in range(first + 1, scales):
+                    psi = constants[f"psi{second}_{first}"]
+                    modulus = _modulus(finer[:, angle : angle + 1], psi, 2 ** (second - first))
+                    orders[2].append(average(modulus, second))
+    together = torch.cat([part for order in orders for part in order], dim=1)  # n K places
+    places = side // 2**scales
+    return together.view(batch, chans * together.shape[1], places, places)
+
+
+def _count(scales: int) -> int:
+    """Returns the number of coefficients of order 0, 1 and 2 of a channel."""
+    return 1 + ANGLES * scales + ANGLES**2 * scales * (scales - 1) // 2
 
 
 @lru_cache(maxsize=8)

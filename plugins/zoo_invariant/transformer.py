@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import SpecError
 from zoo.modules import check_choice
-from zoo_invariant.network import Network, computed_in, constant, full_precision, precision_of
+from zoo_invariant.network import Network, PreciseLinear, constant, full_precision
 
 Warp = Literal["affine", "projective", "tps", "none"]
 Design = Literal["rts", "tutorial"]
@@ -40,7 +40,7 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.warp = warp
         self.localisation = localisation
-        self.theta = nn.Linear(width, len(_IDENTITY[warp]))
+        self.theta = PreciseLinear(width, len(_IDENTITY[warp]))
         nn.init.zeros_(self.theta.weight)
         with torch.no_grad():
             self.theta.bias.copy_(torch.tensor(_IDENTITY[warp]))
@@ -49,28 +49,40 @@ class SpatialTransformer(nn.Module):
             self.register_buffer("tps", constant(tps_inverse), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        located = self.localisation(x)
-        with full_precision(x):
-            dtype = precision_of(self.theta.weight)
-            theta = computed_in(dtype, self.theta, located.to(dtype))
-            grid = self.grid(theta, x.shape[-2], x.shape[-1])
-            sampled = F.grid_sample(x.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-            return sampled.to(x.dtype)
+        return transformed(x, self.theta(self.localisation(x)), self.warp, self._spline())
 
     def grid(self, theta: Tensor, height: int, width: int) -> Tensor:
         """Returns where the input is sampled, (x, y) for each pixel of the output: B H W 2."""
-        places = pixel_places(height, width, theta.device).to(theta.dtype)
-        with_ones = torch.cat([places, torch.ones_like(places[:, :1])], dim=1)  # HW 3
-        if self.warp == "affine":
-            sampled = with_ones @ theta.view(-1, 2, 3).mT  # B HW 2
-        elif self.warp == "projective":
-            rows = torch.cat([theta, torch.ones_like(theta[:, :1])], dim=1).view(-1, 3, 3)
-            x, y, z = (with_ones @ rows.mT).unbind(2)  # each B HW
-            sampled = torch.stack([x / z, y / z], dim=2)
-        else:
-            bent = self.tps.to(theta.dtype) @ theta.view(-1, TPS_SIDE**2, 2)  # B K+3 2: coefficients of the shifts
-            sampled = places + tps_basis(places, self.points.to(theta.dtype)) @ bent
-        return sampled.view(-1, height, width, 2)
+        return sampling_grid(theta, height, width, self.warp, self._spline())
+
+    def _spline(self) -> tuple[Tensor, ...]:
+        return (self.tps, self.points) if self.warp == "tps" else ()
+
+
+@torch.fx.wrap  # a tracer knows neither type nor device
+def transformed(x: Tensor, theta: Tensor, warp: Warp, spline: tuple[Tensor, ...]) -> Tensor:
+    """Returns what :class:`SpatialTransformer` makes of ``x`` where its numbers are ``theta``."""
+    with full_precision(x):
+        grid = sampling_grid(theta, x.shape[-2], x.shape[-1], warp, spline)
+        sampled = F.grid_sample(x.to(theta.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+        return sampled.to(x.dtype)
+
+
+def sampling_grid(theta: Tensor, height: int, width: int, warp: Warp, spline: tuple[Tensor, ...]) -> Tensor:
+    """Returns where the input is sampled, B H W 2; ``spline`` is :func:`tps_inverse` and :func:`control_points`."""
+    places = pixel_places(height, width, theta.device).to(theta.dtype)
+    with_ones = torch.cat([places, torch.ones_like(places[:, :1])], dim=1)  # HW 3
+    if warp == "affine":
+        sampled = with_ones @ theta.view(-1, 2, 3).mT  # B HW 2
+    elif warp == "projective":
+        rows = torch.cat([theta, torch.ones_like(theta[:, :1])], dim=1).view(-1, 3, 3)
+        x, y, z = (with_ones @ rows.mT).unbind(2)  # each B HW
+        sampled = torch.stack([x / z, y / z], dim=2)
+    else:
+        tps, points = (part.to(theta.dtype) for part in spline)
+        bent = tps @ theta.view(-1, TPS_SIDE**2, 2)  # B K+3 2: coefficients of the shifts
+        sampled = places + tps_basis(places, points) @ bent
+    return sampled.view(-1, height, width, 2)
 
 
 def pixel_places(height: int, width: int, device: torch.device | None = None) -> Tensor:

@@ -419,7 +419,7 @@ class Rectifiers(TorchFunctionMode):
             output: Tensor = func(*args, **kwargs)
             self._before[output] = before
             return output
-        output = self.rule.apply(x)  # type: ignore[no-untyped-call]  # torch's own is not typed
+        output = self.rule.apply(x)
         return x.copy_(output) if is_in_place else output
 
     def _join(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

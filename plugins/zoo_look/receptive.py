@@ -322,7 +322,7 @@ class Reach(NamedTuple):
         return [side.max() if side.numel() else side.new_tensor(NOTHING) for side in self]
 
 
-class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
+class Reaches(TorchDispatchMode):
     """A context within which :meth:`of` knows the reach of every tensor that was computed of ``image``, 1 C H W."""
 
     def __init__(self, image: Tensor) -> None:

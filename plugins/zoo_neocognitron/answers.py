@@ -35,22 +35,27 @@ class InterpolatingVectors(Labels):
 
     def nearness(self, x: Tensor, references: Tensor) -> Tensor:
         """Cosines B K with the ``references``, unit vectors K D, to classes B N; 0 for a class without any."""
-        gram = references @ references.T
-        # Of other classes' references the cosine is -2, below all others: shapes depend on no label, as tracing needs.
-        classes = [nearest_segment(torch.where(own != 0, x * own, x.new_tensor(-2.0)), gram) for own in self.weight]
-        nearest = torch.stack(classes, dim=1)
-        return torch.where(nearest < -1.5, nearest.new_zeros(()), nearest)
+        return nearest_of_classes(x, self.weight, references @ references.T)
 
 
-def nearest_segment(s: Tensor, gram: Tensor) -> Tensor:
+@torch.fx.wrap  # a tracer knows neither the number of classes nor of vectors
+def nearest_of_classes(x: Tensor, labels: Tensor, gram: Tensor) -> Tensor:
+    """Returns for cosines B K, ``labels`` N K and ``gram`` K K the nearest segment of each class, B N."""
+    # Of other classes' references the cosine is -2, below all others: shapes depend on no label, as tracing needs.
+    classes = [nearest_segment(torch.where(own != 0, x * own, -2.0), gram) for own in labels.unbind(0)]
+    nearest = torch.stack(classes, dim=1)
+    return torch.where(nearest < -1.5, nearest.new_zeros(()), nearest)
+
+
+def nearest_segment(s: Tensor, gram: Tensor, among: int = AMONG) -> Tensor:
     """Returns the largest cosine with a segment between any two of m unit vectors: ``s`` B m, ``gram`` m m to B.
 
     Within a segment the nearest point is the input's projection on the plane of the two, where its cosine is
-    ``sqrt((si^2 - 2 si sj g + sj^2) / (1 - g^2))``; beyond it, its nearer end. Of many vectors the ``AMONG``
+    ``sqrt((si^2 - 2 si sj g + sj^2) / (1 - g^2))``; beyond it, its nearer end. Of many vectors the ``among``
     nearest alone are joined to pairs. A cosine below -1 marks a vector that does not count.
     """
-    if s.shape[1] > AMONG:
-        s, chosen = s.topk(AMONG, dim=1)
+    if s.shape[1] > among:
+        s, chosen = s.topk(among, dim=1)
         gram = gram[chosen[:, :, None], chosen[:, None, :]]
     si, sj = s[:, :, None], s[:, None, :]
     counts = (si >= -1.5) & (sj >= -1.5)

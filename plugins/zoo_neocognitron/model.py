@@ -50,6 +50,7 @@ class Neocognitron(ImageClassifier):
     """
 
     classifier_name = "head"
+    has_one_size = True  # its cells see the middle of a larger image
 
     def __init__(
         self,
@@ -73,10 +74,11 @@ class Neocognitron(ImageClassifier):
     def count_planes(self) -> None:
         """Sets ``num_features`` and ``feature_info`` from the layers as they are."""
         self.feature_info.clear()
-        planes = 2  # of the contrast layer
+        planes, reduction = 2, 1.0  # of the contrast layer, whose maps are larger than the image
         for name in self.names:
             planes = getattr(self.cells(name), "planes", planes)
-            reduction = self.input_size / getattr(self.cells(name), "size", 1)
+            # An S-layer may have a cell more a side than the C-layer before it, and is no finer for that.
+            reduction = max(reduction, self.input_size / getattr(self.cells(name), "size", 1))
             self.note_stage(name, planes, reduction)
         self.num_features = planes
 

@@ -115,7 +115,8 @@ def publish(
             revision = present.revision if present else _put(place, made.weights, made.files, entry)
             entry = msgspec.structs.replace(entry, revision=revision)
             for file, hub in manifests.items():
-                _enter(file, msgspec.structs.replace(entry, hub=hub))
+                with storage.alone(file):  # another process may have published since
+                    _enter(file, msgspec.structs.replace(_joined(entry, file), hub=hub))
         return Publication(
             weights=entry.name,
             to=place.name,

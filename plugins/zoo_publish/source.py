@@ -155,19 +155,64 @@ _OF_FILES = re.compile(
 _FRACTION = re.compile(r"[\d.]+/[\d.]+")
 
 
+HIDDEN = "***"
+
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{16,}|gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|sk-[\w-]{16,}"
+    r"|xox[abprs]-[\w-]{10,}|A(KIA|SIA)[A-Z0-9]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*)",
+    re.DOTALL,
+)
+"""Tokens and keys by their shape: of Hugging Face, GitHub, GitLab, OpenAI and others, Slack, AWS, Google; JWT, PEM."""
+
+_NAMED = r"[\w.-]*(token|secret|passw(or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)[\w.-]*"
+_ASSIGNED = re.compile(
+    rf"(?P<name>{_NAMED})(?P<between>\s*[=:]\s*|\s+(?=\S))(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;&]+)", re.I
+)
+"""A secret by the name of its variable (``AWS_SECRET_ACCESS_KEY=...``), field or option (``--token ...``)."""
+
+
+def without_secrets(text: str) -> str:
+    """Returns ``text`` with stars in place of what is a secret by its shape, or by the name before it."""
+
+    def hide(match: re.Match[str]) -> str:
+        is_prose = match["between"].isspace() and not match["name"].startswith("-")
+        return match[0] if is_prose else f"{match['name']}{match['between']}{HIDDEN}"
+
+    return _ASSIGNED.sub(hide, _SECRET.sub(HIDDEN, text))
+
+
 def without_paths(value: Any, key: str = "") -> Any:
-    """Returns ``value`` (JSON-able) with all local paths shortened to their last component, also in sentences and
-    commands.
+    """Returns ``value`` (JSON-able) without secrets and with all local paths shortened to their last component, also in
+    sentences, commands and keys.
     """
     if isinstance(value, dict):
-        return {name: without_paths(item, name) for name, item in value.items()}
-    if key == "class_names":  # "/m/01g317" is a class of Open Images
-        return value
+        return {_key(name): without_paths(item, name) for name, item in value.items()}
+    if isinstance(value, str) and re.fullmatch(_NAMED, key, re.I) and value:
+        return HIDDEN
+    if isinstance(value, str):
+        value = without_secrets(value)
+    if key == "class_names":
+        names = value if isinstance(value, list | tuple) else [value]
+        return [_class_name(name) for name in names]
     if isinstance(value, list | tuple):
         return [without_paths(item, key) for item in value]
     if not isinstance(value, str):
         return value
     return _command(value) if key == "command" else _sentence(value)
+
+
+def _key(name: Any) -> Any:
+    return (_whole(name) or without_secrets(name)) if isinstance(name, str) else name
+
+
+def _class_name(name: Any) -> Any:
+    """Returns the name of a class: "/m/01g317" is one of Open Images, a file or folder of this machine is none."""
+    if not isinstance(name, str):
+        return name
+    is_here = name.startswith(("/", "~/")) and len(name) < 4096 and Path(name).expanduser().parent.exists()
+    is_here = is_here and Path(name).expanduser().parent != Path("/")
+    return _last_part(name) if is_here or name.startswith(("~/", "../")) else without_secrets(name)
 
 
 def _command(command: str) -> str:

@@ -3,6 +3,7 @@
 Huang, Sun, Liu, Sedra, Weinberger 2016, "Deep Networks with Stochastic Depth", equations 2 to 5.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -30,8 +31,8 @@ class StochasticDepth(nn.Module):
     def forward(self, shortcut: Tensor, branch: nn.Module, x: Tensor) -> Tensor:
         """Returns ``shortcut`` B C h w plus ``branch(x)``, or plus 0 if the branch is dropped."""
         if self.training and self.drawn_per == "batch" and not self._draw(1):
-            skipped: Tensor = _Skip.apply(shortcut, *branch.parameters())  # type: ignore[no-untyped-call]  # torch's own
-            return skipped
+            skip: Callable[..., Tensor] = _Skip.apply
+            return skip(shortcut, *branch.parameters())
         residual: Tensor = branch(x)
         if self.survival < 1 and self.training and self.drawn_per == "sample":
             kept = self._draw(x.shape[0])[:, None, None, None]  # B 1 1 1

@@ -77,7 +77,7 @@ class Chain(ImageClassifier):
         if self.training and self.teacher is not None:
             taught: Tensor | tuple[Tensor, ...] = self.teacher(self.hidden, self.get_classifier(), x)
             return taught
-        return self.forward_head(self.forward_features(x))
+        return super().forward(x)
 
 
 def dtp_mlp(

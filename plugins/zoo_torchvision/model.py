@@ -4,6 +4,7 @@
 # torchvision ships no types, so mypy knows neither the classes that these are derived from nor their submodules.
 
 import re
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -20,15 +21,26 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 """``norm.1.weight`` in DenseNet's files is ``norm1.weight`` in its networks."""
 
 
-def build(*, arch: str, num_classes: int, in_chans: int, **args: Any) -> "Network":
-    """Builds torchvision's ``arch``, newly initialized; ``args`` are those of torchvision's function."""
+def build(*, arch: str, num_classes: int, in_chans: int, global_pool: str | None = None, **args: Any) -> "Network":
+    """Builds torchvision's ``arch``, newly initialized; ``args`` are those of torchvision's function.
+
+    An empty ``global_pool`` with 0 classes has it return the last features' maps.
+    """
     if args.get("transform_input") and in_chans != 3:
         raise SpecError(
             f"{arch} with transform_input takes 3 channels, not {in_chans}.", hint="Set transform_input to false."
         )
     module = models.get_model(arch, weights=None, num_classes=num_classes or 1, **args)
-    module.__class__ = OURS[type(module)]  # its tensors and their names stay as they are
+    ours = OURS[type(module)]
+    accepted = {
+        name for part in (models.get_model_builder(arch), *ours.__mro__[:-1]) for name in signature(part).parameters
+    }
+    for name in args.keys() - accepted:  # some of torchvision's classes take any and say nothing
+        raise TypeError(f"{arch}() got an unexpected keyword argument '{name}'")
+    module.__class__ = ours  # its tensors and their names stay as they are
     module.adopt(snapshot.read().models[arch], num_classes, in_chans)
+    if global_pool is not None:
+        module.reset_classifier(num_classes, global_pool)
     return module
 
 
@@ -157,7 +169,7 @@ class MaxVit(Network, models.MaxVit):
     stem_name, classifier_name = "stem.0.0", "classifier.5"
 
     def make_classifier(self, num_classes: int) -> nn.Module:
-        return create_linear(self.classifier_width, num_classes, bias=False, like=next(self.parameters()))
+        return create_linear(self.head_hidden_size, num_classes, bias=False, like=next(self.parameters()))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)

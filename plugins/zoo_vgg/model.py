@@ -72,6 +72,7 @@ class Head(nn.Module):
         pool = usual if global_pool is None else global_pool
         self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool, like=like)
         self.pool = pool
+        self.train(self.training)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.global_pool(x))

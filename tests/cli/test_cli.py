@@ -552,3 +552,15 @@ def test_what_a_family_prints_does_not_spoil_the_document(tmp_path: Path, monkey
     process = run("predict", "loud_net", str(picture), "--weights", str(file), "--json", site=tmp_path)
     assert "building" in process.stderr
     assert "building" not in process.stdout
+
+
+def test_python_m_zoo_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    """``zoo`` itself never did; with ``-m``, Python puts the working directory first."""
+    import subprocess
+
+    for name in ("click", "msgspec", "io", "tomllib"):
+        (tmp_path / f"{name}.py").write_text("print('from the working directory')")
+    words = [sys.executable, "-m", "zoo", "--version"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "from the working directory" not in done.stdout

@@ -28,7 +28,7 @@ def test_names_pinned_on_first_use_are_forgotten_by_pattern(tmp_path: Path, monk
     monkeypatch.setenv("ZOO_USER_LOCK", str(tmp_path / "user.lock"))
     answer = ask("lock", "--user", "--forget", "resnet20.dig*")
     assert answer.exit_code == 2
-    assert "Your own lock has no name that matches 'resnet20.dig*'." in answer.stderr
+    assert "You pinned no name that matches 'resnet20.dig*'." in answer.stderr
 
 
 @pytest.mark.parametrize("command", ["fetch", "verify", "lock"])

@@ -857,3 +857,34 @@ def test_compressed_shards_are_refused(tmp_path):
     stream = zoo.data.from_shards(tmp_path, {"a.tar": 1}, classes=["x"])
     with pytest.raises(DataError, match=r"a\.tar: is compressed"):
         list(stream.samples(0))
+
+
+def test_a_small_archive_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """80 MB of zeros in 80 kB, as images or beside them; with the limit stated, they are what they are."""
+    import tarfile
+
+    from zoo.data.readers import caltech101
+
+    for name in ("101_ObjectCategories/a/1.jpg", "101_ObjectCategories/notes.txt"):
+        with tarfile.open(tmp_path / "caltech101.tar.gz", "w:gz") as tar, open("/dev/zero", "rb") as zeros:
+            member = tarfile.TarInfo(name)
+            member.size = 80_000_000 if name.endswith("txt") else 60_000_000
+            for number in range(1 if name.endswith("txt") else 2):
+                member.name = name.replace("1.jpg", f"{number}.jpg")
+                tar.addfile(member, zeros)
+        with pytest.raises(DataError, match="the limit for a file of"):
+            caltech101.read(tmp_path, "caltech101", "train")
+
+
+def test_a_small_parquet_file_does_not_fill_the_memory(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from zoo.data.readers.parquet import Table
+
+    value = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 3000, "int32"), pyarrow.array([bytes(100_000)]))
+    file = tmp_path / "train.parquet"
+    parquet.write_table(pyarrow.table({"image": value, "label": [0] * 3000}), file, compression="zstd")
+    assert file.stat().st_size < 10_000
+    with pytest.raises(DataError, match="the limit for a file of"):
+        Table.open(file).read(0)

@@ -27,6 +27,14 @@ def test_parameters_and_activations_are_those_that_timm_publishes(name: str) -> 
     assert (round(speed.counting.params(network) / 1e6, 2), round(counted / 1e6, 2)) == (params, activations)
 
 
+def test_the_table_says_the_size_that_the_list_says() -> None:
+    """40,551,040 multiply-adds are 40.6 M, and 41.0 M only to someone who rounds twice."""
+    shown = ask("benchmark", "resnet20", "--steps", "5", "--warmup", "1", "--batch-size", "1").stdout
+    row = next(line for line in shown.splitlines() if line.startswith("resnet20 "))
+    assert "40.6 M" in row
+    assert speed.benchmark("resnet20", steps=5, warmup=1).gmacs == zoo.info("resnet20")["macs"] / 1e9
+
+
 class Sleeper(nn.Module):
     """Takes 20 ms a batch, and ``slow`` times as much for every tenth."""
 

@@ -6,11 +6,14 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,7 @@ from support.hub_server import HubServer
 
 from zoo import hub
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError
-from zoo.hub import cache, download
+from zoo.hub import cache, download, web
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 from zoo.trust import pinning
@@ -507,6 +510,79 @@ def test_redirects_are_few_and_stay_on_the_web(
         hub.fetch(entry())
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["127.0.0.1", "127.1", "localhost", "a.localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "0.0.0.0"],
+)
+def test_a_public_host_does_not_redirect_to_this_machine_or_its_link(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The public host is reached through a proxy, which answers for it."""
+    asked = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", f"http://{target}:{server.server_port}/credentials")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+        with pytest.raises(HubError, match="redirects to this machine or its link, which is not followed"):
+            hub.fetch(entry(), source="http://models.example.org")
+        server.shutdown()
+    assert [path.partition(".org")[0] for path in asked] == ["http://models.example"]
+
+
+def test_a_name_that_means_this_machine_is_seen_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    places = {"models.example.org": "203.0.113.7", "inside.example.org": "127.0.0.1", "cdn.example.org": "203.0.113.8"}
+
+    def look_up(host: str, *_: object, **__: object) -> list[Any]:
+        return [(None, None, None, "", (places.get(host, host), 0))]
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    origin = "http://models.example.org/x"
+    assert web._redirected(origin, "http://cdn.example.org/y") == "http://cdn.example.org/y"
+    with pytest.raises(HubError, match="redirects to this machine"):
+        web._redirected(origin, "http://inside.example.org/y")
+    assert web._redirected("http://127.0.0.1/x", "http://inside.example.org/y") == "http://inside.example.org/y"
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_what_a_server_says_reaches_an_exception_escaped_and_bounded(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.hub.download._PAUSE", 0.0)
+
+    class Rude(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(status, "\x1b[2J\x1b]0;owned\x07" + "long" * 1000)
+            self.send_header("X-Error-Message", "\x1b[31mred\x9b")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Rude) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        with pytest.raises(HubError) as caught:
+            hub.fetch(entry(), source=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert caught.value.message.replace("\n", "").isprintable()
+    assert r"\x1b[2J" in caught.value.message
+    assert len(caught.value.message) < 2000
+
+
 # ---- Hugging Face's own cache ----------------------------------------------------------------------------
 
 
@@ -608,14 +684,17 @@ def test_an_unpinned_entry_is_refused_with_what_to_do(hub_server: HubServer) -> 
     assert hub_server.requests == []
 
 
-def test_a_mirror_is_asked_for_an_unpinned_entry_only_where_its_own_hub_has_none(
+def test_an_unpinned_entry_is_never_taken_from_a_mirror_alone_unless_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, mirror = directory(tmp_path / "own"), directory(tmp_path / "mirror", flipped(CONTENT))
     monkeypatch.setenv("ZOO_HUB", mirror)
     assert hub.fetch_unpinned(unpinned(hub=own)).path.read_bytes() == CONTENT
     elsewhere = unpinned(hub=str(tmp_path / "empty"))
-    assert hub.fetch_unpinned(elsewhere).path.read_bytes() == flipped(CONTENT)
+    with pytest.raises(HubError, match=rf"{re.escape(mirror)}: not asked") as caught:
+        hub.fetch_unpinned(elsewhere)
+    assert "--source ADDRESS" in caught.value.hint
+    assert hub.fetch_unpinned(elsewhere, source=mirror).path.read_bytes() == flipped(CONTENT)
 
 
 def test_what_an_unpinned_entry_was_is_said_and_the_file_kept_by_its_hash(hub_server: HubServer) -> None:

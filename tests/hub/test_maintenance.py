@@ -13,6 +13,7 @@ import torch
 from click.testing import Result
 from support.command import ask
 from support.distributions import install, run
+from support.pinned import safetensors_of
 
 import zoo
 from zoo import registry
@@ -30,7 +31,7 @@ def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir()
     manifest = ""
     for i, tag in enumerate("abcd", start=1):
-        content = hashlib.shake_256(tag.encode()).digest(10_000 * i)
+        content = safetensors_of(10_000 * i, tag)
         (folder / f"{tag}.safetensors").write_bytes(content)
         known = f'sha256 = "{hashlib.sha256(content).hexdigest()}"' if tag != "d" else "pinned = false"
         manifest += f'[resnet20.{tag}]\nfile = "{tag}.safetensors"\n{known}\n'

@@ -249,13 +249,13 @@ def test_a_manifest_beyond_all_reason_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "huge.toml"
     with file.open("wb") as stream:
         stream.truncate(400_000_000)
-    with pytest.raises(ManifestError, match=r"huge\.toml: 400,000,000 bytes, expected at most"):
+    with pytest.raises(ManifestError, match=r"huge\.toml: cannot be read: 400,000,000 bytes, expected at most"):
         read(file)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
-    with pytest.raises(ManifestError, match=r"pipe\.toml: not a regular file"):
+    with pytest.raises(ManifestError, match=r"pipe\.toml: cannot be read: not a regular file"):
         read(tmp_path / "pipe.toml")
 
 

@@ -248,3 +248,9 @@ def test_rules_that_need_float32_say_so(tmp_path: Path) -> None:
 def test_an_unknown_rule_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match="rule = 'hebb' is not one of 'dtp', 'backprop', 'feedback_alignment'"):
         zoo.create("dtp_mlp", rule="hebb")
+
+
+@pytest.mark.parametrize("name", ["dtp_mlp", "dtp_conv"])
+def test_the_digits_that_need_no_download_have_a_recipe(name: str) -> None:
+    plugin = registry.current().find(name).plugin
+    assert choose(plugin, name, "digits") == choose(plugin, name, "mnist", "fast_mnist")

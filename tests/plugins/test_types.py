@@ -1,5 +1,7 @@
 """Networks with a part of their own arithmetic take any floating-point type and any number of images."""
 
+import math
+
 import pytest
 import torch
 
@@ -39,6 +41,22 @@ def test_in_bfloat16_the_outputs_are_near(name: str) -> None:
     assert float((half.float() - single).abs().max() / single.abs().max()) < 0.1
 
 
-@pytest.mark.parametrize("name", ["gcn4_3x3", "cnn4_3x3", "orn4_pool", "orn4_align", "stn_tutorial_mnist"])
+EMPTY = ["gcn4_3x3", "cnn4_3x3", "orn4_pool", "orn4_align", "stn_tutorial_mnist", "scatter_linear", "scatter_cnn_small"]
+
+
+@pytest.mark.parametrize("name", [*EMPTY, "sift_bovw_svm", "hog_svm"])
 def test_no_images_have_no_logits(name: str) -> None:
-    assert outputs(name, torch.float32, count=0).shape == (0, 10)
+    assert outputs(name, torch.float32, count=0).shape == (0, zoo.create(name).num_classes)
+
+
+def test_in_float64_a_bank_of_gabor_filters_has_its_digits() -> None:
+    """The centre of a filter of 3x3 is the largest value of its orientation: exactly 1, and others are irrational."""
+    network = zoo.create("gcn4_3x3").double()
+    bank = network.block1.conv.bank
+    k = math.pi / 2
+    cosine = [math.exp(-(k**2) * (x * x + y * y) / (2 * math.pi**2)) * (math.cos(k * x) - math.exp(-(math.pi**2) / 2))
+              for y in (-1, 0, 1) for x in (-1, 0, 1)]  # fmt: skip
+    least, most = min(cosine), max(cosine)
+    expected = torch.tensor([(value - least) / (most - least) for value in cosine], dtype=torch.float64)
+    assert bank.dtype == torch.float64
+    assert torch.allclose(bank[0].flatten(), expected, rtol=1e-14, atol=1e-15)

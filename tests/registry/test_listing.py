@@ -106,3 +106,9 @@ def test_a_pattern_lists_what_the_standard_library_matches(pattern: str) -> None
         if fnmatchcase(name, pattern) or (is_of_models and fnmatchcase(name.partition(".")[0], pattern))
     ]
     assert zoo.list_models(pattern, pretrained=True) == expected
+
+
+def test_the_list_says_how_large_fitting_made_a_network() -> None:
+    """1,000 prototypes of 4 sizes and 102 classes: 4,000 x 102 weights and 102 biases."""
+    assert "caltech101" in (shown := ask("list", "hmax").stdout)
+    assert "(408 k params)" in shown

@@ -4,31 +4,15 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
 import zoo
-from zoo.system import process
 from zoo_export import formats
 from zoo_export.by_name import Export
 
 NETWORK = "resnet20.digits"
 FORMATS = ["onnx", "torch-export"]
-
-
-def here(function: str, arguments: dict[str, Any], **_: Any) -> Any:
-    """Does as :func:`zoo.system.process.ask`, in this process: starting another takes seconds."""
-    from importlib import import_module
-
-    module, _, name = function.partition(":")
-    return getattr(import_module(module), name)(**arguments)
-
-
-def export(model: Any, file: Path, **options: Any) -> Export:
-    """Exports as :func:`zoo.export`, without a process of its own for the comparison."""
-    with patch.object(process, "ask", here):
-        return zoo.export(model, file, **options)
 
 
 def needs(format: str) -> None:
@@ -42,4 +26,4 @@ def made(root: Path, format: formats.Format, **options: Any) -> Export:
     """Returns the export of :data:`NETWORK`, in a folder below ``root``."""
     needs(format)
     folder = Path(mkdtemp(dir=root))
-    return export(NETWORK, folder / f"network{formats.SUFFIXES[format]}", **options)
+    return zoo.export(NETWORK, folder / f"network{formats.SUFFIXES[format]}", **options)

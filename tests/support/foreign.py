@@ -64,8 +64,9 @@ def calls_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     import msgspec
 
-    from zoo.system import process
+    from zoo.system import process, sandbox
 
+    monkeypatch.setattr(sandbox, "_layers", frozenset())
     converted: list[str] = []
 
     def ask(function: str, arguments: dict[str, Any], **_: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from support.pinned import safetensors_of
 
 from zoo.hub import cache
 from zoo.manifest import Weights
@@ -19,7 +20,7 @@ REPO = "alice/tiny"
 FILE = "model.safetensors"
 
 
-CONTENT = hashlib.shake_256(b"weights").digest(1_000_000)
+CONTENT = safetensors_of(1_000_000)
 
 
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

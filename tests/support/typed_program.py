@@ -40,7 +40,7 @@ def main() -> None:
         names: list[str] = zoo.list_models("my_*")
         model = zoo.create(names[0])
     weights: str = model.zoo_info.name
-    trained: Network = zoo.train("resnet20", "digits", output="run", epochs=1)
+    trained: Network = zoo.train("resnet20", "digits", output="run", settings={"epochs": 1})
     try:
         top1: float = zoo.evaluate(trained, zoo.data.load("digits", "test")).top1
     except (zoo.HubError, zoo.errors.DataError) as error:

@@ -57,12 +57,6 @@ def test_the_result_comes_back() -> None:
     assert ask("speak") == 1
 
 
-def test_without_a_network_it_is_offline() -> None:
-    arguments = {"left": 1, "right": 1}
-    said = process.ask("its_work:add", arguments, what="x", timeout=60, hint="", has_network=False)
-    assert said["offline"] == "1"
-
-
 @pytest.mark.parametrize("kind", [TensorMismatchError, UnknownNameError, ZooError])
 def test_an_error_is_the_same_here(kind: type[ZooError]) -> None:
     with pytest.raises(kind, match="it does not fit") as caught:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -128,3 +129,33 @@ def test_what_cannot_be_written_says_what_it_takes(number: int, hint: str, tmp_p
         storage.explained(tmp_path / "not yet there" / "x", 1_234_567),
     ):
         raise OSError(number, "the system's word")
+
+
+def test_what_a_killed_process_left_is_named_and_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its process runs on another machine cannot be known."""
+    monkeypatch.setattr(storage, "_PATIENCE", 0.1)
+    mark = tmp_path / ".manifest.toml.lock"
+    mark.touch()
+    with pytest.raises(StorageError, match=re.escape(str(mark))) as caught, storage.alone(tmp_path / "manifest.toml"):
+        raise AssertionError
+    assert "remove that file" in caught.value.hint
+    assert mark.exists()
+    mark.unlink()
+    with pytest.raises(ZeroDivisionError), storage.alone(tmp_path / "manifest.toml"):
+        raise ZeroDivisionError
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_file_is_created_once(has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_links:
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(1, "no links here")
+
+        monkeypatch.setattr("os.link", refuse)
+    file = tmp_path / "new" / "file"
+    assert storage.create(file, b"first")
+    assert not storage.create(file, b"second")
+    assert file.read_bytes() == b"first"
+    assert [*file.parent.iterdir()] == [file]

@@ -24,7 +24,7 @@ def test_the_option_runs_all_checks_without_a_test_file(tmp_path: Path, monkeypa
     assert "zoo-plugin/specimen::net-macs PASSED" in done.stdout
     assert "zoo-plugin/specimen::net-parameters FAILED" in done.stdout
     assert "net: params = 142 is declared, the network has 141" in done.stdout
-    assert "1 failed, 1 passed, 35 deselected" in done.stdout
+    assert "1 failed, 1 passed, 36 deselected" in done.stdout
     assert "zoo/testing/checks.py" not in done.stdout
 
 
@@ -36,7 +36,7 @@ def test_a_file_with_the_decorator_needs_no_configuration(tmp_path: Path, monkey
     (tmp_path / "test_it.py").write_text(text)
     done = run(tmp_path, "-m", "slow", "--collect-only", "-q")
     assert "test_it.py::test_it[net-compiled]" in done.stdout
-    assert "3/37 tests collected" in done.stdout
+    assert "4/38 tests collected" in done.stdout
 
 
 def test_a_run_that_does_not_use_it_imports_neither_torch_nor_the_registry(tmp_path: Path) -> None:

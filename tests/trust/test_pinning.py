@@ -169,7 +169,7 @@ def test_with_the_network_off_nothing_is_asked(hub_server: HubServer, monkeypatc
 
 
 def test_a_web_server_tells_the_size_and_the_name_the_beginning_of_the_hash(hub_server: HubServer) -> None:
-    name = f"tiny-{SHA256[:8]}.pth"
+    name = f"tiny-{SHA256[:8]}.safetensors"
     hub_server.commit(REPO, {name: CONTENT})
     entry = unpinned(file=name, hub=hub_server.mirror_url)
     found = pinning.resolve(entry)
@@ -192,7 +192,7 @@ def test_pin_downloads_what_no_hub_states_only_when_told_to(hub_server: HubServe
 
 
 def test_a_download_that_is_not_what_its_name_says_pins_nothing(hub_server: HubServer) -> None:
-    name = "tiny-0badbeef.pth"
+    name = "tiny-0badbeef.safetensors"
     hub_server.commit(REPO, {name: CONTENT})
     with pytest.raises(IntegrityError, match="begins with 0badbeef"):
         pinning.resolve(unpinned(file=name, hub=hub_server.mirror_url, sha256_prefix="0badbeef"), download=True)
@@ -201,10 +201,10 @@ def test_a_download_that_is_not_what_its_name_says_pins_nothing(hub_server: HubS
 
 
 def test_a_wrong_size_on_the_way_pins_nothing(hub_server: HubServer) -> None:
-    hub_server.commit(REPO, {"tiny.pth": CONTENT})
-    hub_server.inject("size", "tiny.pth")
+    hub_server.commit(REPO, {"tiny.safetensors": CONTENT})
+    hub_server.inject("size", "tiny.safetensors")
     with pytest.raises(IntegrityError, match="100,004 bytes, the manifest has 100,000"):
-        pinning.resolve(unpinned(file="tiny.pth", hub=hub_server.mirror_url, size=len(CONTENT)))
+        pinning.resolve(unpinned(file="tiny.safetensors", hub=hub_server.mirror_url, size=len(CONTENT)))
 
 
 def test_a_hub_that_fails_is_told_and_not_blamed_on_the_repository(hub_server: HubServer) -> None:

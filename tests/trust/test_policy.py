@@ -70,6 +70,28 @@ def test_what_a_publisher_of_the_policy_signed_is_used_and_nothing_else(inside: 
     assert_refused("the signature does not match the file")
 
 
+def test_the_policy_of_an_outer_project_holds_in_a_repository_within_it(
+    inside: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = inside / "vendor" / "inner"
+    (inner / "deep").mkdir(parents=True)
+    (inside / ".git").mkdir()
+    (inner / ".git").mkdir()
+    accepting, refusing = ("version = 1\n[[rules]]\nunsigned = true\n", "version = 1\n")
+    monkeypatch.chdir(inner / "deep")
+    (inside / "zoo-policy.toml").write_text(refusing)
+    assert_refused(f"rejected by {re.escape(str(inside))}/zoo-policy.toml: no rule matches")
+    (inner / "zoo-policy.toml").write_text(accepting)
+    assert_refused(f"rejected by {re.escape(str(inside))}/zoo-policy.toml: no rule matches")
+    (inside / "zoo-policy.toml").write_text(accepting)
+    assert_accepted()
+    (inner / "zoo-policy.toml").write_text(refusing)
+    assert_refused(f"rejected by {re.escape(str(inner))}/zoo-policy.toml: no rule matches")
+    (inner / "zoo-policy.toml").write_text(accepting)
+    (inside / "zoo-policy.toml").write_text(f'unpinned = "refuse"\n{accepting}')
+    assert str(inside / "zoo-policy.toml") in policy.refuses_first_use()
+
+
 def test_a_policy_without_a_rule_that_fits_refuses(inside: Path, hub: Path, key: Path) -> None:
     signing.sign(hub / "manifest.toml", key)
     write_policy(inside, key, names=('names = ["resnet20.*"]', 'names = ["vgg*"]'))

@@ -1,5 +1,6 @@
 """The command line. One file a command or two, imported when one of them is called."""
 
+import sys
 from collections.abc import Callable
 from copy import copy
 from functools import partial
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from zoo import __version__
+from zoo.cli import output
 from zoo.cli.group import Commands
 from zoo.errors import PluginError, ZooError
 
@@ -157,4 +159,5 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Runs the ``zoo`` command."""
+    sys.excepthook = lambda kind, error, trace: output.show_unexpected(error)
     cli(prog_name="zoo")

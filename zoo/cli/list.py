@@ -128,11 +128,13 @@ def _params(entry: Listed, weights: Weights | None = None) -> str:
 def _tag(entry: Listed, weights: Weights, is_here: bool) -> str:
     """Returns the tag; ``*`` if it is not pinned, ``+`` if it needs no network; its epochs if it was trained for a few.
 
-    Also the distribution, if it is not that of the model.
+    Also the parameters that fitting decided on, and the distribution, if it is not that of the model.
     """
     marks = "*" * (not weights.pinned) + "+" * is_here
     bringer = registry.current().bringer_of(entry, weights.tag)
-    remarks = [epochs(weights)] * bool(weights.epochs) + ([f"from {bringer.distribution}"] if bringer else [])
+    params = listing.params_of(entry.model, weights)
+    grown = [f"{count(params)} params"] * (params != entry.model.params and entry.model.fitted)
+    remarks = grown + [epochs(weights)] * bool(weights.epochs) + ([f"from {bringer.distribution}"] if bringer else [])
     return weights.tag + marks + (f" ({', '.join(remarks)})" if remarks else "")
 
 

@@ -7,7 +7,6 @@ rich draws only on terminals: importing it costs more than listing a thousand mo
 """
 
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +20,8 @@ from zoo.errors import ZooError
 from zoo.system import progress
 from zoo.system.progress import count as count
 from zoo.system.progress import size as size
+from zoo.system.terminal import bounded
+from zoo.system.terminal import escaped as escaped
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -29,18 +30,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters except line ends and tabs, direction marks, and bytes of a path that are not UTF-8."""
+_LONGEST = 10_000
+"""Characters of an error's message, or of its hint, that are shown; ten times as many of its traceback."""
 
 
 def echo(text: object = "", *, err: bool = False) -> None:
     """Prints ``text``, escaped, and a line end."""
     click.echo(escaped(str(text)), err=err)
-
-
-def escaped(text: str) -> str:
-    """Replaces control characters of ``text`` by escapes; line ends stay."""
-    return _UNSAFE.sub(lambda match: _escape(match[0]), text)
 
 
 def one_line(text: str) -> str:
@@ -79,7 +75,7 @@ def print_json(value: Any) -> None:
         import json
 
         text = json.dumps(_without_nan(msgspec.to_builtins(value, enc_hook=str)), indent=2, ensure_ascii=False)
-    click.echo(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+    click.echo(escaped(text, lambda character: f"\\u{ord(character):04x}"))
 
 
 def _without_nan(value: Any) -> Any:
@@ -127,18 +123,23 @@ def complain(error: Exception, about: str = "") -> None:
     show_traceback(error)
     message = error.message if isinstance(error, ZooError) else str(error)
     prefix = f"{about}: " if about not in message else ""
-    click.echo(click.style("error: ", fg="red") + escaped(prefix + message), err=True)
+    click.echo(click.style("error: ", fg="red") + escaped(prefix + bounded(message, _LONGEST)), err=True)
     if isinstance(error, ZooError) and error.hint:
-        echo(f"hint: {error.hint}", err=True)
+        echo(f"hint: {bounded(error.hint, _LONGEST)}", err=True)
 
 
 def show_traceback(error: BaseException | None) -> None:
     """Prints the traceback of ``error`` on standard error, with ``--debug``."""
     context = click.get_current_context(silent=True)
     if error is not None and context is not None and context.find_root().params.get("debug"):
-        import traceback
+        show_unexpected(error)
 
-        echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+
+def show_unexpected(error: BaseException) -> None:
+    """Prints the traceback of ``error`` on standard error: its text may be a plugin's."""
+    import traceback
+
+    echo(bounded("".join(traceback.format_exception(error)).rstrip(), 10 * _LONGEST), err=True)
 
 
 def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str], int]:

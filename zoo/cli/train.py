@@ -11,7 +11,7 @@ import click
 from zoo.cli import options
 from zoo.cli.output import echo, note, one_line, print_json, stdout_to_stderr
 from zoo.errors import StorageError
-from zoo.system import distributed
+from zoo.system import distributed, storage
 
 
 @click.command(epilog="Example: zoo train resnet20 --data digits --set epochs=2 -o run")
@@ -127,7 +127,7 @@ def _asked(output: Path, model: str | None, data: str | None) -> tuple[str, str]
     """Returns model and data of the run, also if it was only resumed."""
     if model is not None and data is not None:
         return model, data
-    config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+    config = storage.read_json(output / "config.json")
     source = config.get("source", {}).get("data") or config["data"]["train"]["name"]
     return model or config["model"], data or source
 

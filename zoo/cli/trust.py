@@ -1,5 +1,6 @@
 """``zoo lock`` for those who use weights, ``zoo manifest`` for those who publish them: pins and signatures."""
 
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from zoo.loading import resolve
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.system import storage
-from zoo.trust import first_use, pinning, policy, signing
+from zoo.trust import first_use, pinning, policy, releases, signing
 from zoo.trust import lock as locks
 from zoo.trust.signing import Publisher
 
@@ -39,7 +40,7 @@ def manifest_commands() -> None:
 @click.command(epilog="Example: zoo lock resnet20.digits")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the lock differs from what is installed.")
-@click.option("--user", is_flag=True, help="List your own lock: the names that were pinned on first use.")
+@click.option("--user", is_flag=True, help="List your own pins: the names that were pinned on first use.")
 @click.option("--forget", is_flag=True, help="With --user: remove NAME, so that its next use pins it anew.")
 @options.json
 @click.pass_context
@@ -53,7 +54,7 @@ def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool
     if user or forget:
         if check or not user or bool(names) != forget:
             raise click.UsageError(
-                "zoo lock --user lists your own lock; zoo lock --user --forget NAME... removes names."
+                "zoo lock --user lists your own pins; zoo lock --user --forget NAME... removes names."
             )
         return _forget(names, as_json) if forget else _list(as_json)
     file = locks.place()
@@ -107,9 +108,7 @@ def _forget(names: tuple[str, ...], as_json: bool) -> None:
     for name in names:
         matching = [pinned for pinned in pins if fnmatchcase(pinned, name)]
         if not matching and options.is_pattern(name):
-            raise UnknownNameError(
-                f"Your own lock has no name that matches {name!r}.", hint="zoo lock --user lists it."
-            )
+            raise UnknownNameError(f"You pinned no name that matches {name!r}.", hint="zoo lock --user lists it.")
         forgotten += matching or [_full_name(name)]
     first_use.forget(forgotten)
     if as_json:
@@ -224,15 +223,23 @@ _path_argument = click.argument("path", type=click.Path(exists=True, path_type=P
 @_path_argument
 @click.option("--key", type=options.FILE, help="Private key (PEM); ZOO_KEY_PASSWORD decrypts it.")
 @click.option("--keyless", is_flag=True, help="Sign with your OpenID identity through Sigstore; needs the network.")
+@click.option("--release", "number", type=click.IntRange(1), help="Write this number first: an older one is refused.")
+@click.option("--expires", type=click.DateTime(["%Y-%m-%d"]), help="With --release: the last day that is accepted.")
 @options.json
-def sign(path: Path, key: Path | None, keyless: bool, as_json: bool) -> None:
+def sign(
+    path: Path, key: Path | None, keyless: bool, number: int | None, expires: datetime | None, as_json: bool
+) -> None:
     """Sign a manifest and the hashes in it.
 
     PATH is the manifest or the folder of a hub. The signature is written beside it; model_signing verify also reads it.
     """
     if (key is None) != keyless:
         raise click.UsageError("Choose how to sign: --key FILE, or --keyless.")
+    if expires and number is None:
+        raise click.UsageError("--expires belongs to a release: --release NUMBER.")
     file = _manifest_file(path)
+    if number is not None:
+        releases.write(file, number, expires.date() if expires else None)
     signature = signing.sign(file, key)
     if as_json:
         return print_json({"file": file, "signature": signature})
@@ -267,6 +274,8 @@ def verify_signature(
             f"{file} is not signed: there is no {signature}.", hint=f"zoo manifest sign {path} --key FILE"
         )
     by = _signer(file, signature, publishers)
+    if reason := releases.refusal(publishers[by], signing.read(file).decode(), str(file), is_used=False):
+        raise SignatureError(f"{reason}.")
     if damaged := _damage(path) if path.is_dir() else []:
         raise IntegrityError("\n  ".join([f"{path} differs from what was signed:", *damaged]))
     if as_json:

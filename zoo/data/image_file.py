@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from zoo.errors import DataError
+from zoo.system import storage
 
 _MAX_PIXELS = 1 << 26
 _MAX_BYTES = 1 << 31
@@ -45,6 +46,22 @@ def check_bytes(count: int, where: str) -> None:
         )
 
 
+_SMALL_UNFOLDED, _FACTOR = 64_000_000, 20
+
+
+def check_unfolded(count: int, file: Path, where: str = "") -> None:
+    """Raises :class:`DataError` if ``file`` of encoded images decompresses to ``count`` bytes: more than
+    :func:`max_bytes`, or than 64 MB and 20 times its size unless ``ZOO_MAX_DATA_BYTES`` is set: images hardly compress.
+    """
+    check_bytes(count, where or str(file))
+    size = file.stat().st_size
+    if not os.environ.get("ZOO_MAX_DATA_BYTES") and count > (most := _SMALL_UNFOLDED + _FACTOR * size):
+        raise DataError(
+            f"{where or file}: decompresses to more than {most:,} bytes, the limit for a file of {size:,}.",
+            hint=f"If the file is right, set ZOO_MAX_DATA_BYTES={max_bytes()}.",
+        )
+
+
 def _limit(name: str, default: int) -> int:
     text = os.environ.get(name, "")
     if not text:
@@ -68,6 +85,8 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
     The caller must close it, or decode it with :func:`decode`.
     """
     try:
+        if isinstance(source, Path):
+            storage.open_regular(source).close()  # opening a pipe would wait for its writer
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
     except Exception as error:  # Pillow's parsers raise anything on hostile bytes
         raise _unreadable(where, error) from None

@@ -4,6 +4,7 @@ A. J. Bell and T. J. Sejnowski, The "independent components" of natural scenes a
 Vision Research 37, 1997.
 """
 
+import contextlib
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any
@@ -30,13 +31,7 @@ class ZCA(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Whitens ``images`` B C H W, in their own floating-point type."""
-        if images.shape[1:] != self.mean.shape:
-            got, expected = tuple(images.shape[1:]), tuple(self.mean.shape)
-            raise DataError(f"Whitening was fitted to images of shape {expected}, got {got}.")
-        # Not in autocast's bfloat16: small eigenvalues make large entries.
-        with torch.autocast(images.device.type, enabled=False):
-            flat = (images.to(self.mean.dtype) - self.mean).flatten(1) @ self.matrix  # B CHW
-        return flat.view(images.shape).to(images.dtype)
+        return whitened(images, self.mean, self.matrix)
 
     @classmethod
     def fit(cls, images: Tensor | Iterable[Tensor], eps: float = 1e-5) -> "ZCA":
@@ -87,3 +82,15 @@ def attach(module: nn.Module, zca: ZCA) -> None:
 def _whiten(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     # A plain function, so that a deep copy of the module whitens with its own copy.
     return module.whitening(inputs[0]), *inputs[1:]  # type: ignore[operator]  # attached above
+
+
+@torch.fx.wrap  # a tracer knows neither shape nor device
+def whitened(images: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
+    """Computes :class:`ZCA`."""
+    if images.shape[1:] != mean.shape:
+        got, expected = tuple(images.shape[1:]), tuple(mean.shape)
+        raise DataError(f"Whitening was fitted to images of shape {expected}, got {got}.")
+    # Not in autocast's bfloat16: small eigenvalues make large entries.
+    with contextlib.nullcontext() if images.is_meta else torch.autocast(images.device.type, enabled=False):
+        flat = (images.to(mean.dtype) - mean).flatten(1) @ matrix  # B CHW
+    return flat.view(images.shape).to(images.dtype)

@@ -18,7 +18,7 @@ _FLOPS: dict[object, Callable[..., int]] = {
 }
 
 
-class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
+class MultiplyAdds(TorchDispatchMode):
     """A mode within which ``total`` grows by the multiply-adds of convolutions and linear layers, ``outputs`` by their
     elements.
 

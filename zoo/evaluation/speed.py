@@ -118,8 +118,7 @@ def benchmark(
     macs, activations = counting.work(network.to(place), size)
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network.to(place, dtype)
-    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    network.to(device=place, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs
     images = torch.randn(batch_size, *size, device=place, dtype=dtype).contiguous(memory_format=layout)
     is_frozen = mode == "inference" and place.type == "cpu"
     ran = compiled(network, is_frozen=is_frozen) if compile else network
@@ -143,9 +142,9 @@ def benchmark(
         images_per_s=round(batch_size * len(times) / sum(times), 2),
         steps=len(times),
         first_s=round(first, 3),
-        params_m=round(params / 1e6, 2),
-        gmacs=round(macs / 1e9, 3),
-        macts_m=round(activations / 1e6, 3),
+        params_m=round(params / 1e6, 6),
+        gmacs=round(macs / 1e9, 9),
+        macts_m=round(activations / 1e6, 6),
         torch=str(torch.__version__),
     )
 
@@ -184,7 +183,7 @@ def _training(ran: nn.Module, network: nn.Module, images: torch.Tensor, precisio
             logits = outputs[0] if isinstance(outputs, tuple) else outputs
             labels = torch.randint(logits.shape[1], (len(logits),), device=images.device)
             loss = F.cross_entropy(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own is not typed
+        loss.backward()
         optimizer.step()
 
     return step

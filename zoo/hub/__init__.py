@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Weights
+from zoo.system.switch import is_on
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # a file that is cached needs none of them
 __all__ = [
     "fetch",
     "fetch_unpinned",
-    "is_on",
     "mirrors",
     "name_of",
     "offline_switch",
@@ -73,8 +73,8 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
 def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Received:
     """Returns what the first source that has ``weights``, an entry without a sha256, serves now.
 
-    Size, ``digest`` and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as
-    :func:`fetch`.
+    Mirrors are not asked. Size, ``digest`` and ``sha256_prefix`` of the entry are checked, what the source itself
+    reports, and that the file is a whole one of its format (:mod:`zoo.hub.formats`). Raises as :func:`fetch`.
     """
     cache.check_path(weights)
     with cache.explained(), cache.lock(cache.key_of(weights)):
@@ -114,7 +114,7 @@ def _obtain(
             continue
         parts.discard(cache.key_of(weights))
         return received
-    raise _none_left(weights, failures)
+    raise _none_left(weights, source, failures)
 
 
 def _receive_from(name: str, bring: Callable[[], "Arrival"], weights: Weights) -> Received:
@@ -141,8 +141,8 @@ def _ways(
 
     if source is None and weights.hub == "hf" and (cached := huggingface.find_cached(weights)):
         yield "Hugging Face's cache", partial(download.adopt, cached.path, weights, cached.sha256, cached.revision)
-    # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
-    ordered = [*mirrors(), weights.hub] if weights.determines_bytes else [weights.hub, *mirrors()]
+    # Nothing says that a mirror has the right bytes of an unpinned entry: it is asked only if it is named.
+    ordered = [*mirrors(), weights.hub] if weights.determines_bytes else [weights.hub]
     for text in dict.fromkeys([source] if source else ordered):
         place = source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
@@ -182,11 +182,6 @@ def offline_switch() -> str:
     return next((name for name in ("ZOO_OFFLINE", "HF_HUB_OFFLINE") if is_on(name)), "")
 
 
-def is_on(switch: str) -> bool:
-    """Returns whether the environment variable ``switch`` is set to 1, on, yes or true."""
-    return os.environ.get(switch, "").lower() in {"1", "on", "yes", "true"}
-
-
 def require_network(what: str) -> None:
     """Raises :class:`OfflineError` if network access is disabled; ``what`` needs it."""
     if switch := offline_switch():
@@ -195,7 +190,7 @@ def require_network(what: str) -> None:
         )
 
 
-def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooError:
+def _none_left(weights: Weights, source: str | None, failures: list[tuple[str, ZooError]]) -> ZooError:
     errors = [error for _, error in failures]
     if len(errors) == 1 and isinstance(errors[0], MissingExtraError):
         return errors[0]
@@ -203,15 +198,19 @@ def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooErr
     kinds: tuple[type[HubError], ...] = (IntegrityError, OfflineError)
     kind = next((kind for kind in kinds if any(isinstance(error, kind) for error in errors)), HubError)
     where = f"\n  the cache {cache.root()}: does not have it" if kind is OfflineError else ""
+    if not (source or weights.determines_bytes):
+        reason = "not asked, since weights are not pinned from a mirror alone; --source takes it at its word"
+        reasons += "".join(f"\n  {name_of(text)}: {reason}" for text in mirrors() if text != weights.hub)
     message = f"No source served {weights.path} for {weights.name}.{where}{reasons}"
     bring = (
         f"bring it from another machine: ZOO_CACHE=DIR zoo fetch {weights.name} there, ZOO_CACHE=DIR here. "
         f"--source DIR uses a directory that has {weights.path}."
     )
+    another = "--source ADDRESS, or ZOO_HUB" if weights.determines_bytes else "--source ADDRESS"
     hints: dict[type[HubError], str] = {
-        IntegrityError: "Report it to the owner of that source, and use another one: --source ADDRESS, or ZOO_HUB.",
+        IntegrityError: f"Report it to the owner of that source, and use another one: {another}.",
         OfflineError: f"Fetch it with network access, or {bring}",
-        HubError: f"Use another source (--source ADDRESS, or ZOO_HUB), or {bring}",
+        HubError: f"Use another source ({another}), or {bring}",
     }
     missing = next((error.hint for error in errors if isinstance(error, MissingExtraError)), "")
     return kind(message, hint=missing or hints[kind])

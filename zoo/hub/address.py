@@ -144,13 +144,13 @@ class Filesystem(msgspec.Struct, frozen=True):
             extra = _EXTRAS.get(self._protocol)
             if extra:
                 raise MissingExtraError.of(f"The hub {self.name}", "s3fs", extra) from None
-            raise HubError(f"needs a package that is not installed: {error}") from None
+            raise HubError(f"needs a package that is not installed: {web.plain(str(error))}") from None
         except FileNotFoundError:
             raise HubError("has no such file") from None
         except ValueError as error:
-            raise HubError(f"cannot be opened: {web.without_user(str(error))}") from None
+            raise HubError(f"cannot be opened: {web.plain(str(error))}") from None
         except Exception as error:  # each file system raises its client's own errors
-            kind, reason = type(error).__name__, web.without_user(str(error))
+            kind, reason = type(error).__name__, web.plain(str(error))
             if isinstance(error, PermissionError) or "Credentials" in kind:
                 raise HubError(f"denies access ({kind}: {reason}); check the credentials in the environment") from None
             raise PassingError(f"fails with {kind}: {reason}", cost=2) from None

@@ -7,7 +7,7 @@
 
 The key is a hash of all else that decides the tensors (:class:`Job`). A conversion is used only if its bytes have the
 sha256 of its record; otherwise it is made again. It needs its source no more. Finding one imports no torch; making one
-runs :func:`zoo.loading.resolve.convert_here` in a process of its own, without a network.
+runs :func:`zoo.loading.resolve.convert_here` in a sandbox (:mod:`zoo.system.sandbox`).
 """
 
 import hashlib
@@ -135,7 +135,7 @@ def use(job: Job, weights: Weights, bring: Callable[[], Path]) -> Converted:
 
 def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
     """Converts the file ``source`` of ``weights`` to ``out``; raises as :func:`zoo.system.process.ask`."""
-    from zoo.system import process
+    from zoo.system import process, sandbox
 
     arguments = {
         "name": weights.name,
@@ -154,7 +154,7 @@ def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
         what=f"{weights.name}: conversion of {weights.file}",
         timeout=TIMEOUT,
         hint=f"zoo convert {source} {job.model} -o OUT.safetensors converts it without a limit on time.",
-        has_network=False,
+        sandbox=sandbox.around(source, writable=out.parent),
     )
     return msgspec.convert({**answer, "version": VERSION, "source": job.source, "model": job.model}, Record)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, parts
+from zoo.hub import cache, formats, parts
 from zoo.hub.parts import Hashes, Part
 from zoo.manifest import Weights
 from zoo.system import storage
@@ -34,7 +34,8 @@ class Stream(NamedTuple):
     """An open file of a source, from byte ``start`` on.
 
     ``read(n)`` returns 1 to n bytes, or none at the end; ``size`` is that of the whole file, 0 if unknown. ``sha256``
-    and ``revision`` are those that the source reports. ``read`` raises :class:`PassingError` or HubError, never
+    and ``revision`` are those that the source reports. ``has_end`` is False if a stream that was cut ends like a whole
+    one, ``is_page`` True if the source calls it a web page. ``read`` raises :class:`PassingError` or HubError, never
     OSError, which is reserved for the cache.
     """
 
@@ -43,6 +44,8 @@ class Stream(NamedTuple):
     size: int
     sha256: str = ""
     revision: str = ""
+    has_end: bool = True
+    is_page: bool = False
 
 
 class Source(Protocol):
@@ -118,7 +121,8 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
             if not weights.sha256:
                 part.restart()
             raise
-    if complaint := _complaint(weights, part, part.length, last.sha256):
+    complaint = _complaint(weights, part, part.length, last.sha256)
+    if complaint := complaint or _fault(weights, part.path, has_end=last.has_end):
         try:
             aside = cache.quarantine(part.path, weights.sha256 or weights.sha256_prefix or last.sha256, part.sha256)
         except IntegrityError:  # the quarantine is another user's
@@ -158,7 +162,7 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
         hashes = Hashes(_algorithm_of(weights))
         hashes.read(opened)
         hashed = cache.stamp_for(hashes.sha256, os.fstat(opened.fileno()))
-    if complaint := _complaint(weights, hashes, hashed.size, claimed):
+    if complaint := _complaint(weights, hashes, hashed.size, claimed) or _fault(weights, link):
         link.unlink()
         raise IntegrityError(f"{complaint}, in {file}")
     return Arrival(link, hashed, revision)
@@ -218,6 +222,8 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
         part.restart()
         if stream.start:
             raise HubError(f"returned a partial response, from byte {stream.start:,} on, to a full request")
+    if stream.is_page and not weights.sha256:
+        raise HubError("sent a web page (text/html), not a file of weights")
     if weights.sha256 and stream.sha256 not in ("", weights.sha256):
         raise IntegrityError(f"has sha256 {stream.sha256}, expected {weights.sha256}; nothing was read")
     if weights.size and stream.size and stream.size != weights.size:
@@ -241,6 +247,13 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
             since, length_then = now, part.length
     if part.length < size:
         raise PassingError(f"the connection was lost after {part.length:,} of {size:,} bytes")
+
+
+def _fault(weights: Weights, file: Path, *, has_end: bool = True) -> str:
+    """Returns why ``file`` must not be pinned as ``weights``; empty if it may, or if their bytes are known."""
+    if weights.determines_bytes:
+        return ""
+    return formats.fault(file, weights.file, has_end=bool(has_end or weights.size or weights.sha256_prefix))
 
 
 def _algorithm_of(weights: Weights) -> str:

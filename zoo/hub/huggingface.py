@@ -59,7 +59,8 @@ class HuggingFace(msgspec.Struct, frozen=True):
 
 def _stream_of(answer: web.Answer, weights: Weights, start: int, has_token: bool) -> Stream:
     if answer.is_elsewhere and answer.status in (401, 403):
-        raise PassingError(f"redirects to an address that has expired ({answer.status} {answer.body.reason})")
+        reason = web.plain(answer.body.reason)
+        raise PassingError(f"redirects to an address that has expired ({answer.status} {reason})")
     if answer.status in (401, 403, 404) and (reason := _reason(answer, weights, has_token)):
         raise HubError(reason)
     linked = answer.said.get("x-linked-etag", "").strip('"')

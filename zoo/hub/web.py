@@ -77,13 +77,16 @@ def stream_of(answer: Answer, start: int) -> Stream:
     """Returns the stream of a response to a request from byte ``start`` on; raises as :func:`get` does."""
     status, headers = answer.status, answer.body.headers
     if status == 200:
-        return Stream(_reader(answer.body), 0, _number(headers.get("Content-Length", "")))
+        size = _number(headers.get("Content-Length", ""))
+        has_end = (headers.get("Content-Length") or "").isdigit() or answer.body.chunked is True
+        is_page = (headers.get("Content-Type") or "").lower().startswith(("text/html", "application/xhtml"))
+        return Stream(_reader(answer.body), 0, size, has_end=has_end, is_page=is_page)
     first, size = _content_range(headers.get("Content-Range", ""))
     if status == 206:
         return Stream(_reader(answer.body), first, size)
     if status == 416 and size == start:  # we hold all of it
         return Stream(lambda _: b"", start, size)
-    phrase = f"returned {status} {answer.body.reason}".strip()
+    phrase = plain(f"returned {status} {answer.body.reason}")
     if status in _MAY_PASS:
         raise PassingError(phrase, wait=wait_of(headers))
     reason = explanation(headers)
@@ -106,7 +109,7 @@ def wait_of(headers: Headers) -> float:
 
 def explanation(headers: Headers) -> str:
     """Returns what a hub says about an error, as one line of bounded length."""
-    return without_user(" ".join((headers.get("X-Error-Message") or "").split()))[:300]
+    return plain(headers.get("X-Error-Message") or "")
 
 
 def _open(url: str, headers: dict[str, str]) -> "Response":
@@ -127,7 +130,7 @@ def _open(url: str, headers: dict[str, str]) -> "Response":
             raise HubError(f"has no valid certificate: {reason.verify_message}") from None
         if isinstance(reason, TimeoutError):
             raise PassingError(f"did not respond within {limit:g} s", cost=2) from None
-        raise PassingError(f"cannot be reached: {reason}", cost=2) from None
+        raise PassingError(f"cannot be reached: {plain(str(reason))}", cost=2) from None
     if response is None:
         raise HubError("is not a valid address")
     return response
@@ -155,6 +158,12 @@ def without_user(text: str) -> str:
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
+def plain(text: str) -> str:
+    """Returns what a server says as one line of bounded length, without users, passwords and control characters."""
+    line = " ".join(without_user(text).split())[:300]
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 def basic(address: str) -> str:
     """Returns the authorization header for the user and password in ``address``; empty if there are none."""
     from base64 import b64encode
@@ -173,7 +182,31 @@ def _redirected(url: str, location: str) -> str:
         raise HubError(f"redirects to {scheme}:, which is not followed")
     if scheme == "http" and _origin_of(url)[0] == "https":
         raise HubError("redirects from https to http, which is not followed")
+    if _is_local(target) and not _is_local(url):
+        raise HubError("redirects to this machine or its link, which is not followed")
     return target
+
+
+def _is_local(url: str) -> bool:
+    """Returns whether ``url`` is of this machine, or of its own link, where clouds offer credentials.
+
+    Names are looked up, except those that a proxy looks up.
+    """
+    import socket
+    from ipaddress import IPv6Address, ip_address
+    from urllib.request import getproxies, proxy_bypass
+
+    scheme, host, _ = _origin_of(url)
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    has_proxy = scheme in getproxies() and not proxy_bypass(host)
+    try:
+        rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST if has_proxy else 0)
+        places = [ip_address(str(row[4][0]).partition("%")[0]) for row in rows]
+    except (OSError, ValueError):  # there is no such host, as the request will say
+        return False
+    places = [(place.ipv4_mapped if isinstance(place, IPv6Address) else None) or place for place in places]
+    return any(place.is_loopback or place.is_link_local or place.is_unspecified for place in places)
 
 
 def _origin_of(url: str) -> tuple[str, str, int | None]:

@@ -72,7 +72,7 @@ def create(
         SpecError: The value of an argument is not possible.
         MissingExtraError: The family needs a library that is not installed.
         HubError: The weights cannot be fetched, or their bytes are not those of the manifest.
-        LockError: The weights are not those in the project's ``zoo.lock``, or in the user's.
+        LockError: The weights are not those in the project's ``zoo.lock``, or those that the user pinned.
         PolicyError: The project's policy does not accept the weights.
         UnpinnedError: The weights have no known sha256, and first use is refused.
         WeightsError: Two arguments name weights, or the file does not fit the network or cannot be converted.
@@ -182,7 +182,7 @@ def fetch(name: str, *, source: str | None = None) -> Path:
         UnknownNameError: There is no such model or tag.
         UnpinnedError: The manifest does not state a sha256, and first use is refused.
         HubError: No source served the file; the message has each source's reason.
-        LockError: The weights are not those in the project's ``zoo.lock``, or in the user's.
+        LockError: The weights are not those in the project's ``zoo.lock``, or those that the user pinned.
         PolicyError: The project's policy does not accept the weights.
         WeightsError: The architecture has no weights.
 

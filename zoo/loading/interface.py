@@ -25,6 +25,10 @@ if TYPE_CHECKING:
         """Classes of the head; 0 if the network returns features."""
         num_features: int
         """Channels that ``forward_features`` returns."""
+        head_hidden_size: int
+        """Inputs of the classifier."""
+        in_chans: int
+        """Channels of the input."""
         feature_info: FeatureInfo
         """The stages: ``module``, its name, ``num_chs``, its channels, and ``reduction``, its stride."""
         pretrained_cfg: dict[str, Any]

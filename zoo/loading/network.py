@@ -18,7 +18,7 @@ from zoo.errors import FileFormatError, PluginError, TensorMismatchError, Weight
 from zoo.loading import safetensors_file
 from zoo.loading.interface import Network
 from zoo.manifest import Weights
-from zoo.modules.features import FeatureInfo, FeatureNet
+from zoo.modules import FeatureInfo, FeatureNet, ImageClassifier
 from zoo.registry import hooks
 from zoo.spec import Model, Preprocess
 
@@ -118,7 +118,14 @@ def _described_by(module: Network, info: ModelInfo) -> Network:
     module.zoo_info = info
     theirs = getattr(module, "pretrained_cfg", None) or {}
     classes = getattr(module, "num_classes", info.model.num_classes)
-    module.pretrained_cfg = module.default_cfg = {**theirs, **_timm_config(info, classes)}
+    ours = _timm_config(module, info, classes)
+    if not theirs and not isinstance(module, ImageClassifier):  # it would find them itself
+        ours |= {"fixed_input_size": None, "pool_size": None}
+    changeable = {*timm_input_config(info.preprocess), "num_classes", *(("tag", "license") if info.weights else ())}
+    module.pretrained_cfg = module.default_cfg = theirs | {key: ours[key] for key in changeable} if theirs else ours
+    module.in_chans = info.preprocess.input_size[0]
+    if not hasattr(module, "head_hidden_size") and hasattr(module, "num_features"):
+        module.head_hidden_size = module.num_features
     if isinstance(getattr(module, "feature_info", None), list):
         module.feature_info = FeatureInfo(module.feature_info)
     return module
@@ -177,6 +184,9 @@ def _set(module: Network, model: Model, args: Mapping[str, Any]) -> None:
     """Hands the network what its build function leaves to ``set_global_pool`` and the like."""
     build = registry.hook(model.build, model.requires)
     for name, value in hooks.settings_in(build, args).items():
+        if name == "global_pool" and value == "" and not hasattr(module, "set_global_pool"):
+            module.reset_classifier(module.num_classes, "")
+            continue
         if not hasattr(module, f"set_{name}"):
             settable = [other for other in hooks.SETTINGS if hasattr(module, f"set_{other}")]
             raise hooks.unknown_arg(model, name, [*(hooks.args_of(build) or ()), *settable])
@@ -358,26 +368,28 @@ def timm_input_config(preprocess: Preprocess) -> dict[str, Any]:
     }
 
 
-def _timm_config(info: ModelInfo, num_classes: int) -> dict[str, Any]:
-    """Returns the configuration of the network that ``info`` describes."""
+def _timm_config(module: nn.Module, info: ModelInfo, num_classes: int) -> dict[str, Any]:
+    """Returns the configuration of the network ``module``, which ``info`` describes."""
     model, weights = info.model, info.weights
     return {
         "architecture": model.name.rpartition("/")[2],
         "tag": weights.tag if weights else "",
         "custom_load": False,
-        "fixed_input_size": False,
         **timm_input_config(info.preprocess),
         "num_classes": num_classes,
-        "pool_size": None,
-        "first_conv": _one_or_all(model.stem),
-        "classifier": _one_or_all(model.head),
+        "first_conv": _layers_of(module, model.stem),
+        "classifier": _layers_of(module, model.head),
         "license": weights.license.weights if weights else None,
         "paper_name": model.paper.title if model.paper else None,
         "origin_url": model.paper.url if model.paper else None,
     }
 
 
-def _one_or_all(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
+def _layers_of(module: nn.Module, parts: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    """Returns the name, or names, of those of ``parts`` that have weights, or of what has weights within them."""
+    weighted = [name.removesuffix(".weight") for name in module.state_dict() if name.endswith(".weight")]
+    within = {part: tuple(name for name in weighted if name.startswith(f"{part}.")) for part in parts}
+    names = tuple(name for part in parts for name in ((part,) if part in weighted else within[part] or (part,)))
     return names if len(names) > 1 else names[0] if names else None
 
 

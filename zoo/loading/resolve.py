@@ -38,7 +38,7 @@ def find(name: str, *, distribution: str = "") -> Found:
 
 
 def _locked_of(name: str) -> str:
-    """Returns the distribution that had the model ``name`` when the project's or the user's lock was written."""
+    """Returns the distribution that had the model ``name`` when the project's lock or the user's pin was written."""
     try:
         project = lock.of_project()
         locked = {**(project.weights if project else {}), **first_use.pins()}
@@ -92,7 +92,11 @@ def use(match: Found) -> tuple[Weights, Path]:
         return first_use.fetch(match, weights)
     if not weights.sha256:  # with one, a conversion may be there, which does not need its source
         weights = first_use.fetch(match, weights).weights
-    return as_safetensors(match, weights, lambda: first_use.fetch(match, weights).path)
+    try:
+        return as_safetensors(match, weights, lambda: first_use.fetch(match, weights).path)
+    except WeightsError as error:
+        first_use.explain(error, match, weights)
+        raise
 
 
 def use_given(match: Found, text: str | Path) -> tuple[Weights | None, Path]:
@@ -216,7 +220,7 @@ def convert_here(
 
 
 def weights_for(match: Found) -> Weights:
-    """Returns the weights of a name in this project: by tag or default, as its lock, its policy and the user's lock
+    """Returns the weights of a name in this project: by tag or default, as its lock, its policy and the user's pins
     allow.
 
     Without a sha256 if none of them, nor the manifest, states one: :func:`zoo.trust.first_use.fetch` pins them. Raises
@@ -228,8 +232,7 @@ def weights_for(match: Found) -> Weights:
     default = lock.default_of(locked, match) if locked and not match.weights else None
     entry = match.weights or default or default_weights(match)
     followed = first_use.follow(match, lock.follow(locked, match, entry) if locked else entry)
-    if storage.project_file(policy.NAME, policy.VARIABLE):
-        policy.check(match, entry)
+    policy.check(match, entry)
     return followed
 
 

@@ -68,7 +68,7 @@ def write(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, Any]) -
 
 def _read_header(file: Path) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
+        with storage.open_regular(file) as stream:
             start = stream.read(8)
             size = os.fstat(stream.fileno()).st_size
             length = int.from_bytes(start, "little")

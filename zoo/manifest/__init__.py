@@ -8,10 +8,11 @@ and its first outputs. One table per entry::
     file = "model.safetensors"
     ...
 
-A manifest may also state key maps for ``zoo convert``, a table ``[key_maps.NAME]`` each.
+A manifest may also state key maps for ``zoo convert``, a table ``[key_maps.NAME]`` each, and which of its publisher's
+manifests it is, in the table ``[release]``.
 """
 
-from zoo.manifest.parsing import key_maps, parse, read
+from zoo.manifest.parsing import key_maps, parse, read, release_of
 from zoo.manifest.schema import (
     Address,
     Amount,
@@ -24,6 +25,7 @@ from zoo.manifest.schema import (
     Percent,
     Probe,
     ProbedImage,
+    Release,
     Score,
     Sha256,
     Sha256Prefix,
@@ -45,6 +47,7 @@ __all__ = [
     "Percent",
     "Probe",
     "ProbedImage",
+    "Release",
     "Score",
     "Sha256",
     "Sha256Prefix",
@@ -54,6 +57,7 @@ __all__ = [
     "key_maps",
     "parse",
     "read",
+    "release_of",
     "render",
     "render_probe",
     "table_name",

@@ -1,16 +1,16 @@
 """Parses manifests to ``Weights`` values, with file and line in errors."""
 
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from zoo.errors import ManifestError, SpecError
-from zoo.manifest.schema import Score, Weights
+from zoo.manifest.schema import Release, Score, Weights
 from zoo.names import is_arch, is_part
 from zoo.spec import KeyMap, Preprocess
+from zoo.system import storage
 
 LARGEST = 1 << 24
 """Bytes: room for 30,000 entries with their probes. Values take many times the memory of their text."""
@@ -18,6 +18,10 @@ LARGEST = 1 << 24
 
 KEY_MAPS = "key_maps"
 """The table of a manifest that holds key maps, by name, in place of weights."""
+
+
+RELEASE = "release"
+"""The table of a manifest that says which of its publisher's it is."""
 
 
 def read(file: Path) -> tuple[Weights, ...]:
@@ -45,25 +49,28 @@ def key_maps(file: Path) -> tuple[KeyMap, ...]:
     return tuple(maps)
 
 
+def release_of(text: str, file: str = "<manifest>") -> Release | None:
+    """Returns the release of a manifest's text, None without one; raises :class:`ManifestError` as :func:`parse`."""
+    table = _tables_of(text, file).get(RELEASE)
+    try:
+        return None if table is None else msgspec.convert(table, Release)
+    except msgspec.ValidationError as error:
+        where = f"{file}:{_line_of(text, RELEASE, '', [])}"
+        raise ManifestError(f"{where}: [{RELEASE}]: {error}") from None
+
+
 def _text_of(file: Path) -> str:
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
-            raise ManifestError(f"{file}: not a regular file")
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ManifestError(f"{file}: {status.st_size:,} bytes, expected at most {LARGEST:,}")
-        return content.decode()
+        return storage.read_bounded(file, LARGEST).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: cannot be read: {error}") from None
+        raise ManifestError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """Reads entries as :func:`read` does, for a manifest's text; ``file`` is the name in errors."""
     entries = []
     for arch, tags in _tables_of(text, file).items():
-        if arch == KEY_MAPS:
+        if arch in (KEY_MAPS, RELEASE):
             continue
         for tag, table in tags.items() if isinstance(tags, dict) else [("", tags)]:
             if not (is_arch(arch) and is_part(tag) and isinstance(table, dict)):

@@ -168,6 +168,20 @@ class History(Entry, frozen=True):
             raise ValueError(f"history: {len(self.epoch)} epochs, but {', '.join(map(str, lengths))} values")
 
 
+class Release(Entry, frozen=True):
+    """Which of a publisher's manifests a signed one is: the table ``[release]``.
+
+    Args:
+        number: Higher than that of every earlier one of this name.
+        expires: The last day on which the manifest is accepted.
+        name: Which manifest, if the publisher signs several.
+    """
+
+    number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]
+    expires: date | None = None
+    name: Text = ""
+
+
 class Weights(Entry, frozen=True):
     """One trained file of one architecture: its source, its bytes, its owner, its scores.
 

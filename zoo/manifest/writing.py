@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from zoo.errors import ManifestError
-from zoo.manifest.parsing import parse
-from zoo.manifest.schema import Probe, Weights
+from zoo.manifest.parsing import RELEASE, parse, release_of
+from zoo.manifest.schema import Probe, Release, Weights
 
 
 def render(entry: Weights) -> str:
@@ -87,6 +87,22 @@ def with_probe(text: str, entry: Weights, probe: Probe, file: str = "<manifest>"
     else:
         changed = text
     _check_rest(file, text, changed, entry.name, probe)
+    return changed
+
+
+def with_release(text: str, release: Release, file: str = "<manifest>") -> str:
+    """Returns ``text`` with the table ``[release]``, which replaces one that is there or is added at the end."""
+    lines = text.splitlines(keepends=True)
+    start = next((number for number in _headers(lines) if lines[number].startswith(f"[{RELEASE}]")), None)
+    fields = msgspec.structs.asdict(release).items()
+    stated = [(key, str(value) if key == "expires" else _toml(value)) for key, value in fields if value]
+    table = f"[{RELEASE}]\n" + "".join(f"{key} = {value}\n" for key, value in stated)
+    if start is None:
+        changed = _joined(text, table)
+    else:
+        changed = "".join(lines[:start]) + table + "".join(lines[_end_of_table(lines, start) :])
+    if parse(changed, file) != parse(text, file) or release_of(changed, file) != release:
+        raise ManifestError(f"{file}: [{RELEASE}] cannot be edited in place.", hint="Write it as a separate table.")
     return changed
 
 

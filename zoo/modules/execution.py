@@ -5,6 +5,7 @@ Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Memory Cost".
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import SpecError
+
+log = logging.getLogger("zoo")
 
 
 def compiled(model: nn.Module, *, is_frozen: bool = False, is_whole: bool = False) -> nn.Module:
@@ -85,6 +88,51 @@ def _statistics_set_aside(norms: list[_BatchNorm]) -> Iterator[None]:
         for norm, buffers in kept:
             for name, value in buffers.items():
                 setattr(norm, name, value)
+
+
+# ---- What a network does with an image's size --------------------------------------------------------------------
+
+
+class _Part(nn.Module):
+    """A forward that computes ``method`` of ``network``."""
+
+    def __init__(self, network: nn.Module, method: str) -> None:
+        super().__init__()
+        self.network, self.method = network, method
+
+    def forward(self, x: Tensor) -> Any:
+        return getattr(self.network, self.method)(x)
+
+
+def input_facts(network: nn.Module, input_size: tuple[int, int, int]) -> dict[str, Any]:
+    """Returns timm's ``fixed_input_size`` and ``pool_size``, by forwards without values of ``input_size``, C H W.
+
+    A network takes one size alone if images twice as large are an error, or if it cannot be run without values.
+    """
+    chans, height, width = input_size
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    state = {f"network.{name}": torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+
+    def run(method: str, *size: int) -> Any:
+        images = torch.empty(1, chans, *size, device="meta", dtype=next(iter(floats), torch.get_default_dtype()))
+        return torch.func.functional_call(_Part(network, method), state, (images,))
+
+    floats = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
+    modes = {module: module.training for module in network.modules()}
+    is_fixed, pool_size = True, None
+    network.eval()
+    try:
+        with torch.no_grad():
+            maps = run("forward_features", height, width)
+            pool_size = tuple(maps.shape[2:]) if maps.ndim == 4 else None
+            run("forward", 2 * height, 2 * width)
+            is_fixed = False
+    except Exception as error:  # a network may raise anything at a size that is not its own
+        log.debug("%s takes images of %d x %d alone: %s", type(network).__name__, height, width, error)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return {"fixed_input_size": is_fixed, "pool_size": pool_size}
 
 
 class Recomputed:

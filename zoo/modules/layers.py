@@ -181,13 +181,19 @@ class ResponseNorm(nn.Module):
         self.k = k
 
     def forward(self, x: Tensor) -> Tensor:
-        chans, reach = x.shape[1], self.maps // 2
-        values = x if x.dtype == torch.float64 else x.float()
-        squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
-        total = squares[:, :chans]
-        for shift in range(1, self.maps):
-            total = total + squares[:, shift : shift + chans]
-        return (values / (self.k + self.alpha / self.maps * total) ** self.beta).to(x.dtype)
+        return normalize_responses(x, self.maps, self.alpha, self.beta, self.k)
+
+
+@torch.fx.wrap  # a tracer would ask for the type of no tensor
+def normalize_responses(x: Tensor, maps: int, alpha: float, beta: float, k: float) -> Tensor:
+    """Computes :class:`ResponseNorm`."""
+    chans, reach = x.shape[1], maps // 2
+    values = x if x.dtype == torch.float64 else x.float()
+    squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
+    total = squares[:, :chans]
+    for shift in range(1, maps):
+        total = total + squares[:, shift : shift + chans]
+    return (values / (k + alpha / maps * total) ** beta).to(x.dtype)
 
 
 def luma_weights(in_chans: int) -> Tensor:
@@ -209,10 +215,14 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.rate or not self.training:
-            return x
-        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * (kept / (1 - self.rate) if self.rate < 1 else kept)
+        return drop_paths(x, self.rate) if self.rate and self.training else x
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
+
+
+@torch.fx.wrap  # a tracer does not know the number of axes
+def drop_paths(x: Tensor, rate: float) -> Tensor:
+    """Computes :class:`DropPath` in training."""
+    kept = x.new_empty([x.shape[0]] + [1] * (x.ndim - 1)).bernoulli_(1 - rate)
+    return x * (kept / (1 - rate) if rate < 1 else kept)

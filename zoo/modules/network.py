@@ -1,14 +1,14 @@
 """timm's model interface, for networks that end in a classifier."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from zoo.errors import SpecError
 from zoo.modules import features
-from zoo.modules.execution import blocks_of, set_recomputed
+from zoo.modules.execution import blocks_of, input_facts, set_recomputed
 from zoo.modules.features import FeatureInfo
 from zoo.modules.layers import create_linear, create_pool
 
@@ -19,14 +19,20 @@ class ImageClassifier(nn.Module):
     A subclass defines ``forward_features`` and, if something stands between the features and the classifier,
     ``forward_head``. Its constructor sets ``num_features``, and ``head_hidden_size`` if the classifier sees
     another number of features, notes its stages and calls ``reset_classifier``.
+
+    ``torch.jit.script`` scripts what ``torch.fx`` traces of the network, in the mode, training or not, that it is in.
     """
 
     classifier_name: ClassVar[str] = "fc"
     """Name of the linear layer in the state dict, with dots if it lies in a submodule."""
     head_names: ClassVar[tuple[str, ...]] = ()
     """Names of other submodules behind the features that have parameters or contain the classifier."""
+    has_one_size: ClassVar[bool] = False
+    """Whether it computes on images of another size, but not what it is meant to, as where it cuts them."""
     num_features: int
     num_classes: int
+    is_headless: bool = False
+    """Whether the network returns the maps of ``forward_features``: after ``reset_classifier(0, "")``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,34 +48,65 @@ class ImageClassifier(nn.Module):
         """Names of the modules that are worth looking at: by default, the stages."""
         return tuple(str(stage["module"]) for stage in self.feature_info)
 
+    def __prepare_scriptable__(self) -> nn.Module:  # torch's name
+        """Returns what ``torch.jit.script`` takes in the network's place: its trace."""
+        traced = fx.symbolic_trace(self)
+        for node in traced.graph.find_nodes(op="output"):
+            node.type = None  # forward's annotation, a union
+        traced.recompile()
+        return traced
+
+    # ---- The description in timm's form ----------------------------------------------------------------------
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """timm's description; ``fixed_input_size`` and ``pool_size`` are worked out when it is first read."""
+        config: dict[str, Any] = self.__dict__.get("_config", {})
+        if "pool_size" not in config and "input_size" in config:
+            config.update(input_facts(self, config["input_size"]))
+            config["fixed_input_size"] |= self.has_one_size
+        return config
+
+    @pretrained_cfg.setter
+    def pretrained_cfg(self, config: dict[str, Any]) -> None:
+        self.__dict__["_config"] = config
+
+    default_cfg = pretrained_cfg
+
     # ---- The head --------------------------------------------------------------------------------------------
 
     @property
-    def classifier_width(self) -> int:
-        """Inputs of the classifier."""
-        return int(getattr(self, "head_hidden_size", self.num_features))
+    def head_hidden_size(self) -> int:
+        """Inputs of the classifier: ``num_features``, unless hidden layers stand before it."""
+        return int(self.__dict__.get("_head_hidden_size", self.num_features))
+
+    @head_hidden_size.setter
+    def head_hidden_size(self, size: int) -> None:
+        self.__dict__["_head_hidden_size"] = size
 
     def get_classifier(self) -> nn.Module:
         """Returns the linear layer; the identity if there are no classes."""
         return self.get_submodule(self.classifier_name)
 
     def set_classifier(self, layer: nn.Module) -> None:
-        """Puts ``layer`` in the classifier's place."""
-        self._replace(self.classifier_name, layer)
+        """Puts ``layer`` in the classifier's place, in the network's mode."""
+        self._replace(self.classifier_name, layer.train(self.training))
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replaces the classifier by a new one; 0 classes leave it out.
 
-        Raises :class:`SpecError` for a ``global_pool``, which this network does not have.
+        With 0 classes and an empty ``global_pool``, the network returns the maps of ``forward_features``. Raises
+        :class:`SpecError` for any other ``global_pool``, which this network does not have.
         """
-        if global_pool is not None:
+        if global_pool or (global_pool == "" and num_classes):
             raise SpecError(f"{type(self).__name__} has no global pool to replace, got global_pool={global_pool!r}.")
+        self.is_headless = not num_classes and (global_pool == "" or self.is_headless)
         self.num_classes = num_classes
         self.set_classifier(self.make_classifier(num_classes))
 
     def make_classifier(self, num_classes: int) -> nn.Module:
         """Returns a new classifier on the network's device and of its type; the identity for 0 classes."""
-        return create_linear(self.classifier_width, num_classes, like=next(self.parameters(), None))
+        return create_linear(self.head_hidden_size, num_classes, like=next(self.parameters(), None))
 
     def remove_head(self) -> None:
         """Leaves only what computes features."""
@@ -93,7 +130,8 @@ class ImageClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Maps images B C H W to logits B num_classes; a network may add other outputs in training."""
-        return self.forward_head(self.forward_features(x))
+        features = self.forward_features(x)
+        return features if self.is_headless else self.forward_head(features)
 
     def forward_intermediates(
         self,
@@ -177,12 +215,14 @@ class PooledClassifier(ImageClassifier):
         """
         usual = (self.pool or type(self).pool) if num_classes else self.pool
         pool = usual if global_pool is None else global_pool
-        self.global_pool, self.pool = create_pool(pool, num_classes), pool
+        self.global_pool, self.pool = create_pool(pool, num_classes).train(self.training), pool
         super().reset_classifier(num_classes)
+        self.is_headless = not pool
 
     def set_global_pool(self, pool: str) -> None:
         """Replaces the global pool alone. Raises :class:`SpecError` for none in front of a classifier."""
-        self.global_pool, self.pool = create_pool(pool, self.num_classes), pool
+        self.global_pool, self.pool = create_pool(pool, self.num_classes).train(self.training), pool
+        self.is_headless = not pool
 
     def set_drop_rate(self, rate: float) -> None:
         """Sets the share of pooled features that training drops. Raises :class:`SpecError` outside [0, 1]."""

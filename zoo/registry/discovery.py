@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,7 +31,8 @@ from zoo.registry.index import Index, Indexed, stamp_of
 from zoo.registry.plugin_row import DISTRIBUTION, Distribution, Key, PluginRow, Stamp, encode
 from zoo.spec import API, Plugin
 from zoo.spec.checked import Spec
-from zoo.system import progress, storage
+from zoo.system import progress, storage, terminal
+from zoo.system.terminal import bounded
 
 if TYPE_CHECKING:  # it imports a parser of e-mails: too slow for every command
     import importlib.metadata
@@ -315,21 +317,22 @@ def _import_all(rows: list[PluginRow], path: SearchPath, imported: dict[Key, Ind
 
 @contextlib.contextmanager
 def _attended(row: PluginRow) -> Iterator[None]:
-    """Names the plugin of ``row`` if it takes long or is interrupted; what it prints goes to standard error."""
+    """Names the plugin of ``row`` if it takes long or is interrupted, and guards what it prints."""
     import threading
 
     about = f"plugin {row.name!r} ({row.target}, of {row.distribution})"
     advice = f"zoo plugins disable {row.name} disables it"
-    timer = threading.Timer(PATIENCE, log.warning, (f"Still importing {about}; {advice}",))
-    timer.daemon = True
-    timer.start()
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
+    with terminal.guarded(about) as pass_on:
+        warn = partial(log.warning, f"Still importing {about}; {advice}")
+        timer = threading.Timer(PATIENCE, pass_on, (warn,))
+        timer.daemon = True
+        timer.start()
+        try:
             yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"while {about} was imported; {advice}") from None
-    finally:
-        timer.cancel()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"while {about} was imported; {advice}") from None
+        finally:
+            timer.cancel()
 
 
 def _import(row: PluginRow, path: SearchPath) -> Indexed | None:
@@ -368,7 +371,7 @@ def _import(row: PluginRow, path: SearchPath) -> Indexed | None:
             contents = contents_of(plugin)
             rows = encode(plugin, contents, packages_of(row.target, plugin))
         except PluginError as error:
-            row.refuse("broken", _bounded(error.message, 2 * _LONGEST), _traceback_of(error))
+            row.refuse("broken", bounded(error.message, 2 * _LONGEST), _traceback_of(error))
         except (TypeError, OverflowError, ValueError) as error:
             row.refuse("broken", f"{row.target} holds a value that is not data: {error}", _traceback_of(error))
         else:
@@ -394,15 +397,11 @@ def _explain(target: str, error: BaseException) -> str:
         text = str(error)
     except Exception:  # a plugin's code may raise anything
         text = "an exception without a text"
-    return f"importing {target} raised {type(error).__name__}: {_bounded(text, _LONGEST)}{_nearest(text)}{place}"
+    return f"importing {target} raised {type(error).__name__}: {bounded(text, _LONGEST)}{_nearest(text)}{place}"
 
 
 def _traceback_of(error: BaseException) -> str:
-    return _bounded("".join(traceback.format_exception(error)), _LONGEST_TRACEBACK)
-
-
-def _bounded(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+    return bounded("".join(traceback.format_exception(error)), _LONGEST_TRACEBACK)
 
 
 def _nearest(message: str) -> str:

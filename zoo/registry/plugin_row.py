@@ -5,7 +5,6 @@ A plugin is kept as encoded rows, one for each model: each is decoded when someb
 
 import contextlib
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from functools import cached_property
@@ -20,6 +19,7 @@ from zoo.manifest import Weights
 from zoo.registry.contents import Architecture, Contents, contents_of, packages_of
 from zoo.spec import KeyMap, Model, Plugin
 from zoo.spec.checked import trusted
+from zoo.system import terminal
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class PluginRow:
         """Returns the row of a plugin added by :func:`zoo.register`."""
         row = cls(plugin.name, "__main__", Distribution("", None))
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # a chatty collection must not spoil --json
+            with terminal.guarded(f"plugin {plugin.name!r}"):  # a chatty collection spoils no --json
                 contents = contents_of(plugin)
         except PluginError as error:
             row.refuse("broken", error.message)

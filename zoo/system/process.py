@@ -7,7 +7,6 @@ or ``error``, ``message``, ``hint`` and ``exit_code``; or ``stopped``. The end o
 the parent was killed, interrupts the function as Ctrl-C does; after PATIENCE seconds the process ends.
 """
 
-import errno
 import importlib
 import json
 import os
@@ -26,24 +25,29 @@ import msgspec
 
 from zoo import errors
 from zoo.errors import WeightsError, ZooError
+from zoo.system import sandbox as sandboxes
+from zoo.system.sandbox import Sandbox
 
 
 class Worker:
     """A process that calls functions, one after another, seen from its parent.
 
-    ``patience`` are the seconds that an interrupted function has to keep what it has done. Without ``has_network``, the
-    process cannot open a connection (:func:`leave_network`). ``environment`` is added to that of this process.
+    ``patience`` are the seconds that an interrupted function has to keep what it has done. ``environment`` is added to
+    that of this process. With a ``sandbox``, it has an environment of its own and is closed before it is called.
     """
 
     def __init__(
-        self, *, patience: float = 0.0, has_network: bool = True, environment: Mapping[str, str] | None = None
+        self, *, patience: float = 0.0, environment: Mapping[str, str] | None = None, sandbox: Sandbox | None = None
     ) -> None:
         # It finds the plugins that this process has found, and imports nothing from the working directory.
-        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})}
-        if not has_network:
-            variables |= {"ZOO_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+        variables = {
+            **(sandboxes.environment(sandbox) if sandbox is not None else os.environ),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **(environment or {}),
+        }
+        limits = [] if sandbox is None else [msgspec.json.encode(sandbox).decode()]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(patience), *([] if has_network else ["isolated"])],
+            [sys.executable, "-P", "-m", __name__, str(patience), *limits],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=variables,
@@ -67,6 +71,35 @@ class Worker:
             self._calls.flush()
         line = self._answers.readline()
         return dict(json.loads(line)) if line.endswith(b"\n") else None
+
+    def ask(self, function: str, arguments: Mapping[str, Any], *, what: str, timeout: float, hint: str) -> Any:
+        """Returns the result of ``function``; raises as :func:`ask`. The process is ended if there is none in time."""
+        is_late = threading.Event()
+
+        def stop() -> None:
+            is_late.set()
+            self.kill()
+
+        timer = threading.Timer(timeout, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            answer = self.call(function, arguments)
+            code = self.wait() if answer is None else None
+        finally:
+            timer.cancel()
+        if answer is None and is_late.is_set():
+            raise WeightsError(f"{what} took more than {timeout:g} s and was stopped.", hint=hint)
+        if answer is None:
+            raise WeightsError(f"{what} process crashed: {ending(code or 0)}.")
+        if "error" in answer:
+            kind = getattr(errors, answer["error"], None)
+            if kind is None:  # no error of ours: its traceback is on standard error
+                raise WeightsError(f"{what} failed: {answer['message']}")
+            error: ZooError = kind(answer["message"], hint=answer["hint"])
+            error.exit_code = answer["exit_code"]
+            raise error
+        return answer["result"]
 
     def interrupt(self) -> None:
         """Interrupts the function that runs; the process takes no other call."""
@@ -97,43 +130,20 @@ def ask(
     what: str,
     timeout: float,
     hint: str,
-    has_network: bool = True,
+    sandbox: Sandbox | None = None,
 ) -> Any:
     """Returns the result of ``function``, a ``module:name``, for ``arguments`` (both JSON-able), in a new process.
 
-    ``what`` names the work in errors, and ``hint`` is the advice if it took longer than ``timeout`` seconds. Without
-    ``has_network``, the process cannot open a connection (:func:`leave_network`).
+    ``what`` names the work in errors, and ``hint`` is the advice if it took longer than ``timeout`` seconds. The
+    process is closed by ``sandbox`` if there is one.
 
     Raises the :class:`ZooError` of the function, or a :class:`WeightsError` that describes how it or the process ended.
     """
-    worker = Worker(has_network=has_network)
-    is_late = threading.Event()
-
-    def stop() -> None:
-        is_late.set()
-        worker.kill()
-
-    timer = threading.Timer(timeout, stop)
-    timer.daemon = True
-    timer.start()
+    worker = Worker(sandbox=sandbox)
     try:
-        answer = worker.call(function, arguments)
-        code = worker.wait() if answer is None else None
+        return worker.ask(function, arguments, what=what, timeout=timeout, hint=hint)
     finally:
-        timer.cancel()
         worker.close()
-    if answer is None and is_late.is_set():
-        raise WeightsError(f"{what} took more than {timeout:g} s and was stopped.", hint=hint)
-    if answer is None:
-        raise WeightsError(f"{what} process crashed: {ending(code or 0)}.")
-    if "error" in answer:
-        kind = getattr(errors, answer["error"], None)
-        if kind is None:  # no error of ours: its traceback is on standard error
-            raise WeightsError(f"{what} failed: {answer['message']}")
-        error: ZooError = kind(answer["message"], hint=answer["hint"])
-        error.exit_code = answer["exit_code"]
-        raise error
-    return answer["result"]
 
 
 def ending(code: int) -> str:
@@ -147,10 +157,13 @@ def ending(code: int) -> str:
 _is_busy = threading.Event()
 
 
-def _main(patience: str, isolated: str = "") -> None:
+def _main(patience: str, limits: str = "") -> None:
     """Answers calls until standard input ends."""
-    if isolated:
-        leave_network()  # before there are threads, which the kernel would refuse
+    if limits:
+        sandbox = msgspec.json.decode(limits, type=Sandbox)
+        sandboxes.enter(sandbox)  # before there are threads, which the kernel would refuse
+        importlib.import_module("torch")  # which takes gigabytes of addresses if it is built for GPUs
+        sandboxes.limit_memory(sandbox)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -215,52 +228,6 @@ def _listen(calls: "queue.SimpleQueue[bytes]", patience: float) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         threading.Event().wait(patience)
     os._exit(1)
-
-
-_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # CLONE_NEWUSER, CLONE_NEWNET
-_HARMLESS = "socket.gethostname"
-
-
-def leave_network() -> bool:
-    """Cuts this process and its children off the network from now on; there is no way back.
-
-    An audit hook makes every use of a socket in Python raise PermissionError. On Linux, if the kernel allows it, the
-    process also moves to a network namespace without an interface, which holds for C code as well. Must be called
-    before the process has a second thread, so before torch is imported. Returns whether there is such a namespace.
-    """
-    sys.addaudithook(_refuse)
-    return sys.platform == "linux" and _is_alone()
-
-
-def _refuse(event: str, _: tuple[object, ...]) -> None:
-    if event.startswith("socket.") and event != _HARMLESS:
-        raise PermissionError(errno.EPERM, f"this process has no network ({event})")
-
-
-def _is_alone() -> bool:
-    if _unshare(_NEW_NETWORK):  # root needs no namespace of users, in which it could not write to other users' folders
-        return True
-    user, group = os.geteuid(), os.getegid()
-    if not _unshare(_NEW_USER | _NEW_NETWORK):
-        return False
-    with suppress(OSError):  # without these lines, the process only has another name for itself
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    return True
-
-
-def _unshare(flags: int) -> bool:
-    import ctypes
-
-    unshare = getattr(os, "unshare", None)  # Python 3.12
-    try:
-        if unshare is not None:
-            unshare(flags)
-            return True
-        return bool(ctypes.CDLL(None).unshare(flags) == 0)
-    except (OSError, AttributeError):
-        return False
 
 
 if __name__ == "__main__":

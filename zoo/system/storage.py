@@ -2,19 +2,24 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from zoo.errors import StorageError
 
 CHUNK = 1 << 16
 """Bytes read and written at a time. Larger writes use larger pages of the system's file
 cache, and touching one byte of a mapped file then counts as a whole page."""
+
+_PATIENCE = 30.0
+"""Seconds to wait for another process that changes a file."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -50,6 +55,66 @@ def replace(file: Path, data: bytes) -> None:
             stream.write(memoryview(data)[start : start + CHUNK])
 
 
+def create(file: Path, data: bytes) -> bool:
+    """Writes a new file with ``data``, whole as soon as it has its name; returns False if there is one of that name.
+
+    Of several processes exactly one creates it, also on file systems without locks. Raises :class:`StorageError`.
+    """
+    with explained(file, len(data)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(file)
+        try:
+            _write_new(part, data)
+            try:
+                os.link(part, file)
+            except FileExistsError:
+                return part.stat().st_nlink > 1  # a server of NFS that was asked twice refuses its own link
+            except (OSError, NotImplementedError):  # a file system without links
+                try:
+                    _write_new(file, data)
+                except FileExistsError:
+                    return False
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(file.parent)
+    return True
+
+
+def _write_new(file: Path, data: bytes) -> None:
+    with file.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Holds ``file`` for one process that reads, changes and replaces it; the others wait.
+
+    By an exclusive file beside it, as git does, so that it works on every file system. Raises :class:`StorageError`
+    after a time: a process that was killed leaves the file, and only people know that.
+    """
+    mark = file.with_name(f".{file.name}.lock")
+    end = time.monotonic() + _PATIENCE
+    with explained(mark, 0):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                mark.open("xb").close()
+                break
+            except FileExistsError:
+                if time.monotonic() > end:
+                    raise StorageError(
+                        f"{file} is being changed by another process: {mark} has been there for {_PATIENCE:g} s.",
+                        hint="If no other zoo command writes it, one was killed: remove that file.",
+                    ) from None
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
 def append(file: Path, data: bytes) -> None:
     """Appends ``data`` to ``file``; raises :class:`StorageError`, possibly after writing a part of it."""
     with explained(file, len(data)), file.open("ab") as stream:
@@ -71,6 +136,27 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
         opened.close()
         raise OSError(errno.EINVAL, "not a regular file", str(file))
     return opened
+
+
+def read_bounded(file: Path, most: int) -> bytes:
+    """Returns the content of a regular file of at most ``most`` bytes: the one way to read a file that may be hostile.
+
+    Raises OSError at once for everything else, also for a sparse file that only states its size.
+    """
+    with open_regular(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        content = opened.read(size + 1) if size <= most else b""
+    if len(content) > most or size > most:
+        raise OSError(errno.EFBIG, f"{max(size, len(content)):,} bytes, expected at most {most:,}", str(file))
+    return content
+
+
+def read_json(file: Path, most: int = 1 << 28) -> Any:
+    """Returns the JSON in a regular file of at most ``most`` bytes; raises OSError or ValueError for anything else."""
+    try:
+        return json.loads(read_bounded(file, most))
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
 
 
 def sha256_of(file: Path | BinaryIO) -> str:
@@ -271,11 +357,30 @@ def project_file(name: str, variable: str) -> Path | None:
     """
     if chosen := os.environ.get(variable):
         return Path(chosen).expanduser()
+    return next(iter(_nearest(name, _projects()[:1])), None)
+
+
+def project_files(name: str, variable: str) -> list[Path]:
+    """Returns the same, and those of all repositories around the project, innermost first."""
+    if chosen := os.environ.get(variable):
+        return [Path(chosen).expanduser()]
+    return _nearest(name, _projects())
+
+
+def _projects() -> list[list[Path]]:
+    """Returns the folders from the working directory to the root of its repository, then of the one around it."""
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed
-        return None
-    folders = [here, *here.parents]
-    roots = [number for number, folder in enumerate(folders) if os.path.lexists(folder / ".git")]
-    inside = folders[: roots[0] + 1] if roots else [here]
-    return next((folder / name for folder in inside if os.path.lexists(folder / name)), None)
+        return []
+    projects: list[list[Path]] = [[]]
+    for folder in (here, *here.parents):
+        projects[-1].append(folder)
+        if os.path.lexists(folder / ".git"):
+            projects.append([])
+    return projects[:-1] or [[here]]
+
+
+def _nearest(name: str, projects: list[list[Path]]) -> list[Path]:
+    there = ([folder / name for folder in folders if os.path.lexists(folder / name)] for folders in projects)
+    return [files[0] for files in there if files]

@@ -1,7 +1,6 @@
 """Reads TOML with limits, in linear time: the standard library's time is cubic in the dots of a key."""
 
 import re
-import stat
 from collections.abc import Hashable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from zoo.errors import ZooError
+from zoo.system import storage
 
 T = TypeVar("T")
 
@@ -53,13 +53,7 @@ def _too_deep() -> re.Pattern[str]:
 def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
     """Returns the value of type ``kind`` in the TOML ``file``; raises ``error`` if it is invalid."""
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
-            raise error(f"{file} is not a regular file.", hint=hint)
-        if status.st_size > LARGEST:
-            raise error(f"{file} has {status.st_size:,} bytes, expected at most {LARGEST:,}.", hint=hint)
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST + 1)
+        content = storage.read_bounded(file, LARGEST)
     except (OSError, ValueError) as problem:
         raise error(f"{file} cannot be read: {getattr(problem, 'strerror', None) or problem}", hint=hint) from None
     return parse(content, kind, error, str(file), hint)

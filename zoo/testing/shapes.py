@@ -209,8 +209,9 @@ def features(subject: Subject) -> None:
             output.shape[1] == channels,
             f"{name!r} gives {output.shape[1]} channels, feature_info says num_chs {channels}",
         )
-        # Unpadded convolutions cost up to four pixels; a stage taken for its neighbour would be off by a factor of two.
-        is_near = abs(output.shape[2] - expected) <= 4 and expected < 1.5 * output.shape[2] < 2.25 * expected
+        # Unpadded convolutions cost up to four pixels, a network that looks beyond the border has up to six more; a
+        # stage taken for its neighbour would be off by a factor of two.
+        is_near = abs(output.shape[2] - expected) <= 6 and expected < 1.5 * output.shape[2] < 2.25 * expected
         expect(
             is_near,
             f"{name!r} gives maps {output.shape[2]} high, feature_info says reduction {about[name]['reduction']} "

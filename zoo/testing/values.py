@@ -118,7 +118,7 @@ def traced(subject: Subject) -> str:
     module, more = subject.module, subject.images(batch=BATCH + 1)
     with torch.no_grad(), quiet():
         try:
-            other = torch.jit.trace(module, subject.images(), check_trace=False)  # type: ignore[no-untyped-call]  # torch's
+            other = torch.jit.trace(module, subject.images(), check_trace=False)
         except ZooError as error:
             return str(error)
         try:

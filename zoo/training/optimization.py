@@ -1,7 +1,7 @@
 """Updates of the weights: parameter groups, optimizer, learning rate, averages, batch normalisation over processes."""
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -316,8 +316,8 @@ def _move_statistics(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
 
 
 def _sum(values: Tensor, processes: Processes) -> Tensor:
-    total: Tensor = _Sum.apply(values, processes)  # type: ignore[no-untyped-call]  # torch's stubs
-    return total
+    total: Callable[..., Tensor] = _Sum.apply
+    return total(values, processes)
 
 
 class _Sum(torch.autograd.Function):

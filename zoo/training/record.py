@@ -1,6 +1,5 @@
 """The run record: enough to train the same network again, and to find differences."""
 
-import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -15,7 +14,7 @@ from zoo.data.stream import ImageStream
 from zoo.errors import TrainingError
 from zoo.evaluation import fingerprint_of_labels
 from zoo.spec import Preprocess, Requirement
-from zoo.system import distributed, machine
+from zoo.system import distributed, machine, storage
 from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
@@ -127,7 +126,7 @@ def of_run(run: Run) -> Record:
     """Reads the record in a run directory; raises :class:`TrainingError`."""
     run.check()
     try:
-        return read(json.loads(run.config.read_text(encoding="utf-8")), run.config)
+        return read(storage.read_json(run.config), run.config)
     except (OSError, ValueError) as error:
         raise TrainingError(f"{run.config} cannot be read: {error}") from None
 

@@ -3,7 +3,7 @@
 The lock only restricts: names that it holds are used with its bytes or not at all, defaults that it
 holds do not move, and an entry that its manifest does not pin is pinned by the lock. Names that it
 does not hold are used as without it. This module is about a project's lock and the format;
-a user's is in :mod:`zoo.trust.first_use`.
+a user's pins are in :mod:`zoo.trust.first_use`.
 """
 
 import datetime
@@ -50,10 +50,10 @@ class Locked(Entry, frozen=True):
         size: Bytes.
         revision: Commit of the Hugging Face Hub.
         digest: Another hash that the publisher states.
-        num_classes: Classes of a network with these weights; None in a user's own lock and in locks of old versions.
+        num_classes: Classes of a network with these weights; None in a user's own pins and in locks of old versions.
         preprocess: Its preprocessing; None likewise.
-        source: In a user's own lock: the hub of the first use.
-        date: In a user's own lock: the day of the first use.
+        source: In a user's own pins: the hub of the first use.
+        date: In a user's own pins: the day of the first use.
         repository: The files, if the name is a repository.
     """
 
@@ -256,7 +256,7 @@ def _lock(match: Found, entry: Weights) -> Locked:
     }
     if not entry.sha256:
         raise UnpinnedError(
-            f"{entry.name} cannot be locked: its sha256 is neither in the manifest nor in your own lock.",
+            f"{entry.name} cannot be locked: its sha256 is neither in the manifest nor in your own pins.",
             hint=f"zoo fetch {entry.name} pins it on first use; then it can be locked.",
         )
     return Locked(**about, sha256=entry.sha256, digest=entry.digest, size=entry.size, revision=entry.revision)

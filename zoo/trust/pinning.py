@@ -71,6 +71,11 @@ def write(entry: Weights, file: Path) -> None:
     A new entry is added at the end. Raises :class:`MissingExtraError` without tomlkit, StorageError if the file cannot
     be written.
     """
+    with storage.alone(file):
+        _write(entry, file)
+
+
+def _write(entry: Weights, file: Path) -> None:
     before = manifest.read(file) if file.exists() else ()
     if any(other.name == entry.name for other in before):
         after = tuple(entry if other.name == entry.name else other for other in before)
@@ -228,4 +233,4 @@ def _agree(entry: Weights, sha256: str, size: int, host: str) -> None:
 
 def _first_line(error: Exception | None) -> str:
     text = error.message if isinstance(error, ZooError) else str(error)
-    return web.without_user(next(iter(text.strip().splitlines()), type(error).__name__))
+    return web.plain(next(iter(text.strip().splitlines()), type(error).__name__))

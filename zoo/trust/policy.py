@@ -16,13 +16,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from zoo import hub, manifest, registry
+from zoo import manifest, registry
 from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
 from zoo.names import HUB
 from zoo.registry import Found, resource
-from zoo.system import storage, toml
-from zoo.trust import signing
+from zoo.system import storage, switch, toml
+from zoo.trust import releases, signing
 from zoo.trust.lock import full_name
 from zoo.trust.signing import Publisher
 
@@ -92,11 +92,14 @@ def read(file: Path) -> Policy:
 def check(match: Found, weights: Weights) -> str:
     """Returns why the project's policy accepts ``weights`` of ``match``; empty if there is no policy.
 
-    Raises :class:`PolicyError` with the reason if it does not.
+    In a repository within another project, the policies of both must accept them. Raises :class:`PolicyError` with the
+    reason if one does not.
     """
-    file = storage.project_file(NAME, VARIABLE)
-    if file is None:
-        return ""
+    files = storage.project_files(NAME, VARIABLE)
+    return "; ".join(dict.fromkeys(_accepted(file, match, weights) for file in files))
+
+
+def _accepted(file: Path, match: Found, weights: Weights) -> str:
     policy = read(file)
     name = full_name(match, weights.tag)
     if policy.expires and datetime.now(UTC).date() > policy.expires:
@@ -116,10 +119,10 @@ def check(match: Found, weights: Weights) -> str:
 
 def refuses_first_use() -> str:
     """Returns why weights may not be pinned on first use; empty if they may."""
-    if hub.is_on(STRICT):
+    if switch.is_on(STRICT):
         return f"{STRICT}={os.environ[STRICT]} refuses first use"
-    file = storage.project_file(NAME, VARIABLE)
-    return f'{file} has unpinned = "refuse"' if file and read(file).unpinned == "refuse" else ""
+    refusing = (file for file in storage.project_files(NAME, VARIABLE) if read(file).unpinned == "refuse")
+    return next((f'{file} has unpinned = "refuse"' for file in refusing), "")
 
 
 def hub_of(match: Found, weights: Weights) -> str:
@@ -198,7 +201,10 @@ def _signed_by(policy: Policy, rule: Rule, match: Found, weights: Weights, file:
         except (SignatureError, HubError) as error:
             reasons.append(f"{publisher}: {error.message}")
             continue
-        signed = manifest.parse(content.decode(), str(source))
+        text = content.decode()
+        if reason := releases.refusal(policy.publishers[publisher].beside(file.parent), text, str(source)):
+            raise _rejected(name, file, reason, "Ask the publisher for the present manifest.")
+        signed = manifest.parse(text, str(source))
         if not any(_as_read(one, weights, match) == weights for one in signed):
             raise _rejected(name, file, f"{source} has changed since it was read", "Try again.")
         return f"signed by {publisher}"

@@ -63,7 +63,7 @@ def find(text: str) -> Found:
 
 
 def entries() -> Iterator[tuple[Weights, Weights]]:
-    """Yields the description and the weights of each repository that the user's lock and the project's hold."""
+    """Yields the description and the weights of each repository that the user's pins and the project's lock hold."""
     locked = lock.of_project()
     for text, held in {**(locked.weights if locked else {}), **first_use.pins()}.items():
         if held.repository:
@@ -72,9 +72,9 @@ def entries() -> Iterator[tuple[Weights, Weights]]:
 
 
 def _held(text: str) -> Locked | None:
-    """Returns what the project's lock, or else the user's, has of ``text``."""
+    """Returns what the project's lock, or else the user's pins, have of ``text``."""
     locked = lock.of_project()
-    return (locked.weights.get(text) if locked else None) or first_use.pins().get(text)
+    return (locked.weights.get(text) if locked else None) or first_use.find(text)
 
 
 def _at(text: str, repo: str, held: Locked) -> _Place:

@@ -115,7 +115,7 @@ def read(file: Path) -> bytes:
     try:
         if not file.is_file():
             raise SignatureError(f"{file} is not a file.")
-        with file.open("rb") as opened:
+        with storage.open_regular(file) as opened:
             content = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         raise SignatureError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None

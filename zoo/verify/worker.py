@@ -221,19 +221,22 @@ def reprobe(file: Path, *, callback: Callable[[str, bool], None] | None = None) 
     :class:`ManifestError` if the manifest cannot be edited in place, :class:`IntegrityError` if a file is not the one
     that its entry names, and :class:`ProbeError` if a network's outputs contain NaN or infinity.
     """
-    entries = manifest.read(file)
-    text, done = file.read_text(encoding="utf-8"), []
-    for entry in entries:
+    probes: dict[tuple[str, str], Probe] = {}
+    for entry in manifest.read(file):
         weights = file.parent / entry.path
         is_here = entry.pinned and weights.is_file()
         if is_here:
-            text = writing.with_probe(text, entry, _probe_of(weights, entry), str(file))
-            done.append(entry.name)
+            probes[entry.name, entry.sha256] = _probe_of(weights, entry)
         if callback is not None:
             callback(entry.name, is_here)
-    if done:
-        storage.replace(file, text.encode())
-    return done
+    if probes:
+        with storage.alone(file):
+            text = file.read_text(encoding="utf-8")
+            for entry in manifest.parse(text, str(file)):  # as it is now
+                if probe := probes.get((entry.name, entry.sha256)):
+                    text = writing.with_probe(text, entry, probe, str(file))
+            storage.replace(file, text.encode())
+    return [name for name, _ in probes]
 
 
 def _probe_of(file: Path, entry: Weights) -> Probe:

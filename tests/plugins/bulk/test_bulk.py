@@ -142,7 +142,7 @@ def test_without_data_weights_are_scored_where_their_manifest_has_scores(monkeyp
     made = planned("evaluate", *TWO, "resnet20.fmnist")
     assert [(row.weights, row.data) for row in made.rows] == [(name, "digits/test") for name in TWO]
     [missing] = made.left_out
-    assert (missing.weights, missing.data, missing.status) == ("resnet20.fmnist", "fashion_mnist/test", "skipped")
+    assert (missing.weights, missing.data, missing.status) == ("resnet20.fmnist", "fashion_mnist/test", "failed")
     assert "cannot be downloaded" in missing.reason
 
 

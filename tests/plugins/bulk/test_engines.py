@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,51 @@ def test_submitit_submits_an_array_to_slurm_with_the_settings_given(
     assert [option for option in asked if f"#SBATCH {option}" not in script] == []
     task = json.loads((tmp_path / "submitit" / "submitted.json").read_text())
     assert sorted(map(len, task.values())) == [3, 3]
+
+
+@pytest.fixture
+def on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Options of a run on the Slurm of this machine, if there is one, or on commands that act like its."""
+    pytest.importorskip("submitit", reason="needs zoo-vision[submitit]")
+    try:
+        subprocess.run(["sinfo"], capture_output=True, check=True, timeout=3)
+    except (OSError, subprocess.SubprocessError):
+        commands = slurm.install(tmp_path / "bin")
+        monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(clusters, "_ASK", 0.3)
+    return {"engine": "submitit", "settings": {"cluster": "slurm"}}
+
+
+def tasks_of(folder: Path) -> list[str]:
+    return list(json.loads((folder / "submitit" / "submitted.json").read_text()))
+
+
+def test_jobs_that_slurm_cancels_have_failed_without_accounting(tmp_path: Path, on_slurm: dict[str, Any]) -> None:
+    folder = tmp_path / "jobs"
+    jobs = [job(folder, "note", name, folder=str(tmp_path), name=name, seconds=60) for name in ("one", "two")]
+
+    def cancel() -> None:
+        if (tmp_path / "one").exists() and not (tmp_path / "bin" / "cancelled").exists():
+            subprocess.run(["scancel", *tasks_of(tmp_path)], check=False)
+
+    outcomes = run(folder, jobs, tick=cancel, at_once=1, **on_slurm)
+    assert {outcome.status for outcome in outcomes.values()} == {"failed"}
+    assert "ended in the state CANCELLED; its output is in" in outcomes["one"].reason
+
+
+def test_a_task_that_slurm_suspends_has_not_ended(tmp_path: Path, on_slurm: dict[str, Any]) -> None:
+    note = job(tmp_path / "jobs", "note", "note", folder=str(tmp_path), name="begun", seconds=1)
+    left = ["resume", "suspend"]
+    suspended = 0.0
+
+    def suspend() -> None:
+        nonlocal suspended
+        if left and (tmp_path / "begun").exists() and time.monotonic() - suspended > 2:
+            subprocess.run(["scontrol", left.pop(), *tasks_of(tmp_path)], check=True)
+            suspended = time.monotonic()
+
+    assert run(tmp_path / "jobs", [note], tick=suspend, **on_slurm)["note"].status == "done"
+    assert not left, "it was suspended and resumed"
 
 
 @pytest.mark.slow
@@ -283,7 +329,7 @@ def test_ray_brings_files_to_a_node_that_lacks_them(tmp_path: Path, apart: str) 
     outcomes = run(
         tmp_path, [without, brought._replace(files=(file,))], engine="ray", settings={"address": apart}, at_once=1
     )
-    assert outcomes["without"].reason.startswith("FileNotFoundError"), "the node has a folder of its own"
+    assert outcomes["without"].reason.startswith("[Errno 2] No such file"), "the node has a folder of its own"
     assert outcomes["brought"].result == "pixels"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import distributions
+from support.sandboxed import _sandboxed  # noqa: F401  # for all tests here
 
 NET = """
 from torch import nn

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 import zoo
 from zoo import data
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
-from zoo.system import process
-from zoo_export import agreement, writers
+from zoo.spec import Preprocess
+from zoo_export import agreement, formats, graph, writers
 from zoo_export.formats import Format
+from zoo_export.network import as_taken
 
 
 @pytest.fixture
@@ -122,7 +124,6 @@ def test_a_weight_changed_by_hand_is_found(root: Path, tmp_path: Path, monkeypat
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     changed = tmp_path / "changed.onnx"
     onnx.save(model, str(changed))
-    monkeypatch.setattr(process, "ask", exports.here)
     network = zoo.create(NETWORK).eval()
     assert agreement.check(network, made.file, made.about).difference < 1e-5
     with pytest.raises(ExportError, match="differ from the network's by"):
@@ -138,7 +139,7 @@ def test_without_torch_export_a_network_is_traced_and_the_reason_is_said(
         raise RuntimeError("no rule for this operator\nand more")
 
     monkeypatch.setattr(writers, "program", fail)
-    made = exports.export(NETWORK, tmp_path / "traced.onnx")
+    made = zoo.export(NETWORK, tmp_path / "traced.onnx")
     assert made.agreement.difference < 1e-5
     [note] = made.notes
     assert note.endswith("torch.export failed: RuntimeError: no rule for this operator")
@@ -160,14 +161,14 @@ def test_a_network_that_cannot_be_exported_says_why(tmp_path: Path, suffix: str)
     if suffix == ".onnx":
         exports.needs("onnx")
     with pytest.raises(ExportError, match=r"this network[\w ]*: Computed outside torch\.$"):
-        exports.export(OutsideTorch(), tmp_path / f"network{suffix}")
+        zoo.export(OutsideTorch(), tmp_path / f"network{suffix}")
     assert [*tmp_path.iterdir()] == []
 
 
 def test_a_network_that_returns_several_tensors_is_not_exported(tmp_path: Path) -> None:
     network = zoo.create("resnet20", features_only=True)
     with pytest.raises(ExportError, match="returns list, expected one tensor"):
-        exports.export(network, tmp_path / "network.pt2")
+        zoo.export(network, tmp_path / "network.pt2")
 
 
 def test_outputs_of_another_shape_or_not_a_number_are_errors(root: Path) -> None:
@@ -189,13 +190,13 @@ def test_a_network_that_ignores_its_input_proves_nothing(tmp_path: Path) -> None
     with torch.no_grad():
         network.fc.weight.zero_()
     with pytest.raises(ExportError, match="prove nothing"):
-        exports.export(network, tmp_path / "network.pt2")
+        zoo.export(network, tmp_path / "network.pt2")
 
 
 def test_the_callers_network_stays_as_it_was(tmp_path: Path) -> None:
     network = zoo.create(NETWORK)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    exports.export(network, tmp_path / "network.pt2", precision="float16")
+    zoo.export(network, tmp_path / "network.pt2", precision="float16")
     assert network.training
     for key, value in network.state_dict().items():
         assert value.dtype == before[key].dtype, key
@@ -205,13 +206,13 @@ def test_the_callers_network_stays_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -> None:
     network = zoo.create(NETWORK)
-    assert exports.export(network, tmp_path / "same.pt2").about.weights == NETWORK
+    assert zoo.export(network, tmp_path / "same.pt2").about.weights == NETWORK
     with torch.no_grad():
         network.fc.bias += 1
-    changed = exports.export(network, tmp_path / "changed.pt2").about
+    changed = zoo.export(network, tmp_path / "changed.pt2").about
     assert (changed.weights, changed.sha256) == ("", "")
     assert network.training, "the mode is put back"
-    another = exports.export(NETWORK, tmp_path / "another.pt2", num_classes=5).about
+    another = zoo.export(NETWORK, tmp_path / "another.pt2", num_classes=5).about
     assert (another.weights, another.num_classes, another.class_names) == ("", 5, ())
 
 
@@ -271,12 +272,12 @@ def test_the_command_compares_in_a_process_of_its_own(inside: Path) -> None:
     outcome = told(*words)
     assert outcome["file"] == "resnet20.digits.pt2"
     assert outcome["about"]["input"] == "normalised"
-    assert outcome["agreement"]["batches"] == [1, outcome["agreement"]["images"]]
+    assert outcome["agreement"]["images"] == 18, "16 of the network's size, two of twice the size"
+    assert outcome["agreement"]["batches"] == [1, 16]
     assert {file.name for file in inside.iterdir()} == {"resnet20.digits.pt2", "resnet20.digits.pt2.json"}
 
 
 def test_the_command_prints_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "ask", exports.here)
     file = tmp_path / "small.pt2"
     done = printed("export", NETWORK, "--precision", "float16", "--input", "uint8", "-o", file)
     assert "torch-export, float16" in done
@@ -296,3 +297,48 @@ def test_the_images_to_calibrate_on_are_a_data_set_with_a_training_split(inside:
     assert done.exit_code == 2
     assert "Unknown data set 'no_such_data'" in done.output
     assert [*inside.iterdir()] == []
+
+
+# ---- values, without onnxruntime ----------------------------------------------------------------------------------
+
+
+def test_int8_asks_for_the_training_split_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are measured on the others."""
+    asked = []
+
+    def load(name: str, split: str) -> Any:
+        asked.append((name, split))
+        raise DataError("stop")
+
+    monkeypatch.setattr(data, "load", load)
+    about = formats.About("onnx", "int8", "float32", "resnet20", 10, Preprocess(), classes="digits")
+    with pytest.raises(DataError, match="stop"):
+        writers.training_images(about, None)
+    assert asked == [("digits", "train")]
+
+
+def test_a_pass_changes_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def halve(module: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+        return module
+
+    monkeypatch.setattr(graph.registry, "hook", lambda *_, **__: halve)
+    row = SimpleNamespace(spec=SimpleNamespace(run="", requires=()))
+    monkeypatch.setattr(graph.extensions, "require", lambda *_: row)
+    network = nn.Linear(2, 2).train()
+    before = network.weight.clone()
+    changed = graph.run_passes(network, ["halve"])
+    assert torch.equal(network.weight, before)
+    assert torch.equal(changed.weight, before / 2)
+    assert network.training
+    assert not changed.training
+
+
+def test_pixels_are_rounded_not_cut_off() -> None:
+    """250.6 is 251: a byte that arrives as float32 must leave as itself."""
+    preprocess = Preprocess(mean=(0.0,), std=(1.0,), input_size=(1, 2, 2))
+    about = formats.About("onnx", "float32", "uint8", "resnet20", 10, preprocess)
+    values = torch.tensor([250.6, 0.4, 0.6, 254.9]).div(255).view(1, 1, 2, 2)
+    assert as_taken(about, values).flatten().tolist() == [251, 0, 1, 255]

@@ -1,7 +1,11 @@
 """Exported files as networks: what they compute, and errors for files that are not what they should be."""
 
+import gc
+import json
 import logging
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import zoo
 from zoo import registry
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
 from zoo.registry import extensions
+from zoo.system import sandbox
 from zoo_export import formats, network
 from zoo_export.formats import Format
 
@@ -174,3 +179,101 @@ def test_a_name_of_weights_is_not_a_file_unless_one_is_there(inside: Path) -> No
     assert extensions.opener_of("./networks/mine.pt2")
     assert extensions.opener_of("hf-hub:owner/name.onnx") is None
     assert extensions.opener_of("resnet20.digits") is None
+
+
+# ---- hostile files -----------------------------------------------------------------------------------------------
+
+
+class Mark:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return (Path.write_text, (self.place, "code ran"))
+
+
+def rewritten(file: Path, folder: Path, changes: dict[str, Any]) -> Path:
+    """Copies an archive with other members; of a JSON one, a function of its content."""
+    target = folder / file.name
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            for end, change in changes.items():
+                if name.endswith(end):
+                    content = change(json.loads(content)) if callable(change) else change
+            new.writestr(name, content)
+        for end, change in changes.items():
+            if not any(name.endswith(end) for name in old.namelist()):
+                new.writestr(f"network/{end}", change)
+    return target
+
+
+def program_with(part: str, text: str) -> Callable[[Any], bytes]:
+    def change(program: Any) -> bytes:
+        if part == "guards_code":
+            program["guards_code"] = [text]
+        elif part == "target":
+            program["graph_module"]["graph"]["nodes"][0]["target"] = text
+        else:
+            values = program["graph_module"]["graph"]["tensor_values"]
+            next(iter(values.values()))["sizes"][0] = {"as_expr": {"expr_str": text, "hint": {"as_int": 2}}}
+        return json.dumps(program).encode()
+
+    return change
+
+
+CODE = [
+    ("expr_str", "__import__('os').getpid()"),
+    ("expr_str", "exec(chr(49))"),
+    ("expr_str", "Symbol('s1').__class__"),
+    ("guards_code", "open('x', 'w')"),
+    ("guards_code", "L['images'].size().__class__"),
+    ("target", "torch.serialization.os.system"),
+    ("target", "torch.ops.aten.from_file.default"),
+]
+
+
+@pytest.mark.parametrize(("part", "text"), CODE)
+def test_a_program_with_code_in_it_is_not_opened(root: Path, tmp_path: Path, part: str, text: str) -> None:
+    """Torch evaluates sizes and guards as Python, and finds functions by following names through its modules."""
+    file = exports.made(root, "torch-export").file
+    hostile = rewritten(file, tmp_path, {"models/model.json": program_with(part, text)})
+    with pytest.raises(FileFormatError, match="not opened, since torch could run code from it"):
+        network.open_file(hostile)
+
+
+@pytest.mark.parametrize(
+    "member", ["data/sample_inputs/model.pt", "data/constants/custom_obj_0", "data/aotinductor/a.so"]
+)
+def test_a_pickle_or_a_library_in_an_archive_is_not_opened(root: Path, tmp_path: Path, member: str) -> None:
+    import pickle
+
+    file, mark = exports.made(root, "torch-export").file, tmp_path / "mark"
+    with pytest.raises(FileFormatError, match="not opened, since torch could run code from it"):
+        network.open_file(rewritten(file, tmp_path, {member: pickle.dumps(Mark(mark))}))
+    assert not mark.exists()
+
+
+def test_an_exported_file_holds_no_pickle(root: Path) -> None:
+    with zipfile.ZipFile(exports.made(root, "torch-export").file) as archive:
+        members = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    starts = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    assert not [name for name, content in members.items() if content.startswith(starts) and "weight_" not in name]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_runs_in_a_sandbox(root: Path, monkeypatch: pytest.MonkeyPatch, format: Format) -> None:
+    file = exports.made(root, format).file
+    images = torch.rand(3, 1, 8, 8)
+    here = network.open_file(file)(images)
+    monkeypatch.setattr(sandbox, "_layers", None)
+    opened = network.open_file(file)
+    assert isinstance(opened._run, network.Apart)
+    assert (opened(images) - here).abs().max() < 1e-5
+    folder = opened._run._folder
+    assert folder.is_dir()
+    del opened
+    gc.collect()
+    assert not folder.exists()

@@ -165,6 +165,42 @@ def test_of_two_publishers_at_once_the_first_one_stays(
     assert stored.sha256 == hashlib.sha256(b"first").hexdigest()
 
 
+PUBLISH = """
+import sys, time
+from pathlib import Path
+from zoo.system import storage
+from zoo_publish import publish
+replace = storage.replace
+def slow(file, data):
+    time.sleep(0.3 if file.suffix == ".toml" else 0)
+    replace(file, data)
+storage.replace = slow
+print("ready", flush=True)
+sys.stdin.readline()
+publish(sys.argv[1], sys.argv[2], sys.argv[3], manifest_file=Path(sys.argv[4]))
+"""
+
+
+def test_of_releases_that_processes_publish_at_once_no_entry_is_lost(tmp_path: Path) -> None:
+    """Replacing a manifest takes longer than usual, so that all processes have read it before one has."""
+    names = [f"resnet20.n{number}" for number in range(3)]
+    words = [sys.executable, "-c", PUBLISH, str(DIGITS)]
+    places = [str(tmp_path / "hub"), str(tmp_path / "mine.toml")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*words, name, *places], **pipes) for name in names]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0] * 3
+    for file in (tmp_path / "hub" / "manifest.toml", tmp_path / "mine.toml"):
+        assert sorted(entry.name for entry in manifest.read(file)) == names
+    assert [file.name for file in tmp_path.rglob("*.lock")] == []
+
+
 @pytest.mark.parametrize(("correct", "n"), [(1, 3), (39, 49), (57, 5_000)])
 def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: int, tmp_path: Path) -> None:
     images = Images("digits", "train", n, "sha256:0")
@@ -700,3 +736,25 @@ def test_a_form_that_cannot_be_edited_in_place_is_refused() -> None:
     [entry] = manifest.parse(inline)
     with pytest.raises(ManifestError, match="cannot be edited in place"):
         writing.with_entry(inline, msgspec.structs.replace(entry, origin="another"))
+
+
+TOKEN = "hf_" + "abcdefghijklmnopqrstuvwx"
+
+
+@pytest.mark.parametrize(
+    ("value", "published"),
+    [
+        ({"command": f"zoo train r --set x={TOKEN}"}, {"command": "zoo train r --set 'x=***'"}),
+        ({"command": "AWS_SECRET_ACCESS_KEY=abc zoo train r"}, {"command": "'AWS_SECRET_ACCESS_KEY=***' zoo train r"}),
+        ({"command": "zoo train r --token abc"}, {"command": "zoo train r --token '***'"}),
+        ({"args": {"api_key": "abc", TOKEN: 1}}, {"args": {"api_key": "***", "***": 1}}),
+        ({"class_names": [TOKEN, "cat", "/m/01g317"]}, {"class_names": ["***", "cat", "/m/01g317"]}),
+        ({"note": "AKIA" + "ABCDEFGHIJKLMNOP"}, {"note": "***"}),
+        ({"note": "the token is a patch of 16 x 16"}, {"note": "the token is a patch of 16 x 16"}),
+        ({"/home/somebody/photographs": 1}, {"photographs": 1}),
+    ],
+)
+def test_no_secret_is_published(value: dict[str, Any], published: dict[str, Any]) -> None:
+    from zoo_publish.source import without_paths
+
+    assert without_paths(value) == published

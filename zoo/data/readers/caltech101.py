@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 import torch
 from PIL import Image
 
-from zoo.data.image_file import SUFFIXES, check_bytes, read_image
+from zoo.data.image_file import SUFFIXES, check_unfolded, read_image
 from zoo.data.image_set import ImageSet
 from zoo.errors import DataError
+from zoo.system import storage
 
 NAME = "caltech101"
 PER_CLASS = 15
@@ -110,10 +111,11 @@ def _in_folder(folder: Path) -> dict[str, _Source]:
 def _in_archive(archive: Path) -> dict[str, _Source]:
     """Returns the images of an archive: of a plain tar, read when asked for; of a gzipped one, in memory."""
     files: dict[str, _Source] = {}
-    total = 0
     try:
-        with tarfile.open(archive) as tar:
+        with storage.open_regular(archive) as stream_of_archive, tarfile.open(fileobj=stream_of_archive) as tar:
             for member in tar:
+                if archive.suffix == ".gz":
+                    check_unfolded(member.offset_data + member.size, archive)  # images or not
                 path = PurePosixPath(member.name)
                 if not member.isfile() or path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
                     continue
@@ -123,7 +125,6 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
                 if archive.suffix == ".gz":
                     stream = tar.extractfile(member)
                     assert stream is not None  # of a file
-                    check_bytes(total := total + member.size, str(archive))
                     files[name] = _Content(stream.read())
                 else:
                     files[name] = _Part(archive, member.offset_data, member.size)

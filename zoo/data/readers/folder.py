@@ -9,6 +9,7 @@ from PIL import Image
 from zoo.data.image_file import SUFFIXES, count_channels, open_image, read_image, to_pixels
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.errors import DataError
+from zoo.system import storage
 
 _SPLITS = ("train", "test", "val", "valid", "validation")
 _SAME = {"validation": ("validation", "val", "valid"), "val": ("val", "validation", "valid")}
@@ -98,4 +99,4 @@ class _Files:
         return read_image(file, str(file), self.channels)
 
     def encoded(self, index: int) -> bytes:
-        return self.files[index].read_bytes()
+        return storage.read_bounded(self.files[index], 1 << 28)

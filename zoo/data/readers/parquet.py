@@ -14,9 +14,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.image_file import check_bytes, count_channels, decode_image, open_image, read_image, to_pixels
+from zoo.data.image_file import (
+    check_bytes,
+    check_unfolded,
+    count_channels,
+    decode_image,
+    open_image,
+    read_image,
+    to_pixels,
+)
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet, check_labels
 from zoo.errors import DataError, MissingExtraError
+from zoo.system import storage
 
 _AT_ONCE = 64
 """Rows that are unfolded before their bytes are counted."""
@@ -82,10 +91,12 @@ class Table:
         columns = [self.image, self.label]
         with _opened(self.file) as parquet:
             for batch in parquet.iter_batches(_AT_ONCE, row_groups=[group], columns=columns, use_threads=False):
-                size += batch.nbytes
-                check_bytes(size, f"{self.file}: row group {group}")
                 images = batch.column(self.image)
-                encoded += (images.field("bytes") if hasattr(images, "field") else images).to_pylist()
+                check_unfolded(size + batch.nbytes, self.file, f"{self.file}: row group {group}")
+                for scalar in images.field("bytes") if hasattr(images, "field") else images:
+                    encoded.append(scalar.as_py())  # one at a time: a dictionary states a large value once
+                    size += len(encoded[-1]) if isinstance(encoded[-1], bytes) else 0
+                    check_unfolded(size, self.file, f"{self.file}: row group {group}")
                 labels += batch.column(self.label).to_pylist()
         return encoded, labels
 
@@ -99,6 +110,7 @@ def _opened(file: Path) -> Iterator[Any]:
     except ImportError:
         raise MissingExtraError.of("Reading parquet", "pyarrow", "zoo-vision[data]") from None
     try:
+        storage.open_regular(file).close()
         with ParquetFile(file) as parquet:
             yield parquet
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:

@@ -15,6 +15,7 @@ from zoo.data.classes import class_names
 from zoo.data.image_set import ImageSet, check_labels, stratified_split
 from zoo.data.readers import parquet
 from zoo.errors import DataError, MissingExtraError
+from zoo.system import storage
 
 DIGITS_TEST_IMAGES = 360
 
@@ -85,7 +86,7 @@ def _mnist_set(name: str, split: str, images: Any, labels: Any, images_file: Pat
 def read_idx(file: Path, dimensions: int) -> Any:
     """Reads the uint8 array of an IDX file; raises :class:`DataError` unless it is whole and of ``dimensions``."""
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        with storage.open_regular(file) as raw, gzip.open(raw) if file.suffix == ".gz" else raw as stream:
             header = stream.read(4 + 4 * dimensions)
             if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
                 raise DataError(f"{file}: not an IDX file of bytes in {dimensions} dimensions.")
@@ -107,7 +108,7 @@ def read_npz(file: Path, names: list[str]) -> list[Any]:
     """Reads the arrays ``names`` of an npz file, never unpickling; raises :class:`DataError`."""
     arrays = []
     try:
-        with zipfile.ZipFile(file) as archive:
+        with storage.open_regular(file) as raw, zipfile.ZipFile(raw) as archive:
             sizes = {member.filename: member.file_size for member in archive.infolist()}
             for name in names:
                 if f"{name}.npy" not in sizes:
@@ -153,7 +154,7 @@ def read_cifar10(place: Path, split: str) -> ImageSet | None:
 
 def _read_file(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
+        with storage.open_regular(file) as stream:
             return stream.read(_CIFAR10_IMAGES * _CIFAR10_RECORD + 1)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error}") from None
@@ -163,7 +164,7 @@ def _unpack(archive: Path, split: str) -> list[bytes]:
     """Returns the bytes of the split's files, read from the archive and nowhere written."""
     contents = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with storage.open_regular(archive) as raw, tarfile.open(fileobj=raw, mode="r:gz") as tar:
             for member in tar:
                 name = member.name.rpartition("/")[2]
                 if name in _CIFAR10_FILES[split] and (stream := tar.extractfile(member)) is not None:
