@@ -126,9 +126,7 @@ def test_the_identity_of_a_folded_normalization_adds_its_bias_and_nothing_else(e
 
 
 def test_only_a_normalization_that_the_file_has_not_becomes_an_identity() -> None:
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
-    )
+    net = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     first, bias, second = random_images(4, 3, 1, 1), random_images(4), random_images(4, 4, 1, 1)
     scale, shift, mean, var = (float(n) * torch.ones(4) for n in (2, 3, 5, 7))
     uses = [Use("a", first, Use("b", bias)), Use("c", second, Use("h", 2 * bias), is_normalized=True)]
