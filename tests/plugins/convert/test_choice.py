@@ -128,7 +128,8 @@ def test_a_map_for_the_classes_of_a_data_set_says_nothing_of_another_number_of_c
 def test_a_map_that_another_network_of_the_family_cannot_take_is_passed_over(model: str, tmp_path: Path) -> None:
     file = tmp_path / "theirs.pth"
     torch.save(zoo.create(model).state_dict(), file)
-    assert convert(file, model, tmp_path / "out.safetensors").model == model
+    stated = Stated(args={"downsample": "stride"})
+    assert convert(file, model, tmp_path / "out.safetensors", stated=stated).model == model
 
 
 def test_a_pytorchcv_checkpoint_of_a_wide_network_converts(tmp_path: Path) -> None:

@@ -126,12 +126,10 @@ def test_the_identity_of_a_folded_normalization_adds_its_bias_and_nothing_else(e
 
 
 def test_only_a_normalization_that_the_file_has_not_becomes_an_identity() -> None:
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
-    )
+    net = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     first, bias, second = random_images(4, 3, 1, 1), random_images(4), random_images(4, 4, 1, 1)
     scale, shift, mean, var = (float(n) * torch.ones(4) for n in (2, 3, 5, 7))
-    uses = [Use("a", first, Use("b", bias)), Use("c", second, is_normalized=True)]
+    uses = [Use("a", first, Use("b", bias)), Use("c", second, Use("h", 2 * bias), is_normalized=True)]
     uses += [Use(name, tensor) for name, tensor in zip("defg", (scale, shift, mean, var), strict=True)]
     state, names, folded = fitting._pair(uses, net, is_folded=False)
     assert folded == ["1"]
@@ -139,7 +137,7 @@ def test_only_a_normalization_that_the_file_has_not_becomes_an_identity() -> Non
     net.load_state_dict(state, strict=False)
     x = random_images(2, 3, 5, 5)
     with torch.inference_mode():
-        after = nn.functional.conv2d(nn.functional.conv2d(x, first, bias), second)
+        after = nn.functional.conv2d(nn.functional.conv2d(x, first, bias), second, 2 * bias)
         expected = (after - 5) / (7 + 1e-5) ** 0.5 * 2 + 3
         torch.testing.assert_close(net.eval()(x), expected, rtol=1e-5, atol=1e-5)
 
