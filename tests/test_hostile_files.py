@@ -39,8 +39,6 @@ READERS: dict[str, tuple[str, ...]] = {
     "train teacher": (".safetensors", "train", "resnet8", "--data", "digits", "-o", "run", "--teacher", "@"),
     "train queue": (".toml", "train", "--queue", "@", "-o", "runs"),
     "reproduce name": (".safetensors", "reproduce", "@"),
-    "reproduce init": (".safetensors", "reproduce", NET, "--init", "@"),
-    "reproduce teacher": (".safetensors", "reproduce", NET, "--teacher", "@"),
     "manifest pin file": (".toml", "manifest", "pin", NET, "@"),
     "manifest probe manifests": (".toml", "manifest", "probe", "@"),
     "manifest sign path": (".toml", "manifest", "sign", "@", "--key", "@"),
@@ -72,6 +70,8 @@ READERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 ALIKE = {
+    "reproduce init": "train init",  # which are read only for a run that had them
+    "reproduce teacher": "train teacher",
     **{f"look {name} weights": "look filters weights"
        for name in ("diagnose", "features", "deconv", "patches", "maximize", "attribute", "confusion")},
     **{f"bulk {name} against": "bulk evaluate against"
@@ -195,7 +195,7 @@ def test_a_hostile_file_is_refused_in_words(case: Case, server: "subprocess.Pope
     answer = server.stdout.readline()
     code, unknown, said = json.loads(answer)
     assert not unknown, said
-    assert code in (1, 2), said
+    assert code in ((0, 1, 2) if case.kind in ("empty", "wrong") else (1, 2)), said  # a table may have no rows
     assert "Traceback" not in said
     assert "\x1b" not in said
     assert hostile_files.state_of(file) == before

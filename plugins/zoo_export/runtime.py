@@ -89,7 +89,7 @@ _MEMBERS = re.compile(
 """The members of an archive that ``zoo export`` writes. Others may be pickles, or libraries of compiled code."""
 
 _TARGET = re.compile(
-    r"torch\.ops\.aten\.(?!from_file)\w+(\.\w+)?|torch\.ops\.higher_order\.wrap_with_set_grad_enabled|torch\.sym_\w+"
+    r"torch\.ops\.aten\.(?!from_file)\w+(\.\w+)?|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)|torch\.sym_\w+"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem)"
     r"|math\.(ceil|floor|trunc|sqrt)"
 )
@@ -97,11 +97,11 @@ _TARGET = re.compile(
 
 _EXPRESSION = re.compile(
     r"(Symbol\('[a-z]+[0-9]+'|L\['\w+'\]\.size\(\)\[[0-9]+\]|[A-Z][A-Za-z]*(?![A-Za-z'])|[a-z]+[0-9]+\b"
-    r"|\b(positive|integer|nonnegative|negative|real|nonzero|finite|and|or|not|oo)\b"
+    r"|\b(positive|integer|nonnegative|negative|real|nonzero|finite|and|or|not|oo|max|min|abs)\b"
     r"|[0-9]+(\.[0-9]+)?|[-+*/(),=<>!&|% ])*"
 )
-"""The texts that torch evaluates as Python: sizes and what must hold of them. Functions have capital letters there;
-those of Python that do anything have none."""
+"""The texts that torch evaluates as Python: sizes and what must hold of them. Functions have capital letters there,
+but for max, min and abs; those of Python that do anything have none."""
 
 
 def check_archive(file: Path) -> str:

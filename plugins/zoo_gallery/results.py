@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -271,10 +272,10 @@ def read_latencies(file: Path) -> dict[str, Latency]:
     compared.
     """
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
+        with io.StringIO(storage.read_bounded(file, 1 << 28).decode(), newline="") as stream:
             rows = [row for row in csv.DictReader(stream) if row.get("mode") == "inference"]
         measured = msgspec.convert(rows, list[Latency], strict=False)
-    except (UnicodeDecodeError, csv.Error, msgspec.ValidationError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, msgspec.ValidationError) as error:
         raise DataError(
             f"{file} cannot be read as measurements: {error}.", hint="zoo benchmark --csv writes one."
         ) from None
