@@ -319,14 +319,14 @@ def test_convert_reports_what_became_of_every_tensor(trained: tuple[nn.Module, P
     state = {name.replace("module.fc.", "module.linear."): tensor for name, tensor in state.items()}
     torch.save({"state_dict": state}, tmp_path / "theirs.th")
     out = tmp_path / "out" / "resnet20.theirs.safetensors"
-    answer = ask("convert", tmp_path / "theirs.th", "resnet20", "-o", out, "--json")
+    answer = ask("convert", tmp_path / "theirs.th", "resnet20", "--from", "akamaster", "-o", out, "--json")
     assert answer.exit_code == 0, answer.stderr
     report = json.loads(answer.stdout)
     assert report["weights"] == "resnet20.theirs"
     assert len(report["renamed"]) == len(state)
     assert len(report["added"]) == 19  # one counter for each of its 19 batch normalisations
     assert not report["dropped"]
-    told = ask("convert", tmp_path / "theirs.th", "resnet20", "-o", out, "--overwrite").stdout
+    told = ask("convert", tmp_path / "theirs.th", "resnet20", "--from", "akamaster", "-o", out, "--overwrite").stdout
     assert f"{len(state)} renamed, 19 added" in told
     assert "[resnet20.theirs]" in told
     unknown = ask("convert", tmp_path / "theirs.th", "resnet20", "-o", out, "--from", "nobody")
