@@ -9,7 +9,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def open_onnx(file: Path) -> tuple[str, Run]:
 
 def open_torch_export(file: Path) -> tuple[str, Run]:
     text = check_archive(file)
+    with suppress(ImportError):
+        import torchvision  # noqa: F401  # whose operators a graph may call
     with _blaming(file):
         module = torch.export.load(file).module()
     return text, module.__call__  # a function: eval() does not change an exported module, it raises
@@ -89,7 +91,7 @@ _MEMBERS = re.compile(
 """The members of an archive that ``zoo export`` writes. Others may be pickles, or libraries of compiled code."""
 
 _TARGET = re.compile(
-    r"torch\.ops\.aten\.(?!from_file)\w+(\.\w+)?|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)|torch\.sym_\w+"
+    r"torch\.ops\.(aten|torchvision)\.(?!from_file)\w+(\.\w+)?|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)|torch\.sym_\w+"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem)"
     r"|math\.(ceil|floor|trunc|sqrt)"
 )

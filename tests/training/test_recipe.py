@@ -292,3 +292,15 @@ def test_the_type_must_not_bring_torch(tmp_path: Path, monkeypatch: pytest.Monke
     module.write_text("import torch\n" + module.read_text())
     with pytest.raises(AssertionError, match="importing pet, pet_fields imports torch"):
         check()
+
+
+def test_recipes_of_deep_arrays_are_an_error_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from zoo.training import choice
+
+    (tmp_path / "recipes.toml").write_text("x = " + "[" * 100_000 + "]" * 100_000)
+    monkeypatch.setattr(choice, "resource", lambda _: tmp_path / "recipes.toml")
+    plugin: Any = SimpleNamespace(name="p", recipes="recipes.toml")
+    with pytest.raises(RecipeError, match="too deeply nested"):
+        choice.read(plugin)

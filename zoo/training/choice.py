@@ -1,7 +1,6 @@
 """Recipes of a family: the choice for a model and a data set, changes of settings, the list with scores and costs."""
 
 import logging
-import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -15,6 +14,7 @@ from zoo.data.classes import count_training_images
 from zoo.errors import ManifestError, PluginError, RecipeError, UnknownNameError
 from zoo.registry import hook, resource
 from zoo.spec import Model, Plugin
+from zoo.system import toml
 from zoo.system.toml import read_value
 from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
 
@@ -55,7 +55,7 @@ def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
     if not plugin.recipes:
         return {}
     try:
-        tables = tomllib.loads(resource(plugin.recipes).read_text(encoding="utf-8"))
+        tables = toml.loads(resource(plugin.recipes).read_text(encoding="utf-8"))
     except (OSError, ManifestError, ValueError) as error:
         raise RecipeError(f"Recipes {plugin.recipes!r} of plugin {plugin.name!r} cannot be read: {error}") from None
     for name, table in tables.items():

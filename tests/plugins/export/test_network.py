@@ -21,8 +21,8 @@ from zoo import registry
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
 from zoo.registry import extensions
 from zoo.system import sandbox
-from zoo_export import formats, network
-from zoo_export.formats import Format
+from zoo_export import formats, graph, network, runtime, writers
+from zoo_export.formats import About, Format
 
 DIGIT = str(Path(__file__).parents[3] / "examples" / "digit.png")
 
@@ -242,6 +242,18 @@ def test_a_program_with_code_in_it_is_not_opened(root: Path, tmp_path: Path, par
     hostile = rewritten(file, tmp_path, {"models/model.json": program_with(part, text)})
     with pytest.raises(FileFormatError, match="not opened, since torch could run code from it"):
         network.open_file(hostile)
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("architecture", ["stn_tutorial_mnist", "ror3_56", "deform_cnn"])
+def test_what_networks_of_ours_export_is_opened(architecture: str, tmp_path: Path) -> None:
+    """Some call autocast or torchvision; guards on any size have max and min in them."""
+    module = zoo.create(architecture, pretrained=False).eval()
+    preprocess = module.zoo_info.preprocess
+    about = About("torch-export", "float32", "float32", architecture, 10, preprocess)
+    file = tmp_path / "network.pt2"
+    writers.write(graph.Graph(module, preprocess, "float32", "float32"), about, file, None)
+    runtime.open_torch_export(file)
 
 
 @pytest.mark.parametrize(
