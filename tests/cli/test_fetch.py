@@ -24,14 +24,14 @@ SHA256S = {tag: hashlib.sha256(content).hexdigest() for tag, content in CONTENTS
 
 @pytest.fixture
 def served(hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A server with resnet20.a to .d, .twin, which is .a, and .e, not pinned; a folder describes them all."""
+    """A server with resnet20.a to .d, .twin, which is .a, and .e, which is too; a folder describes them all."""
     hub_server.commit("zoo/four", {f"{tag}.safetensors": content for tag, content in CONTENTS.items()})
     manifest = "".join(
         f'[resnet20.{tag}]\nrepo = "zoo/four"\nfile = "{tag}.safetensors"\nsha256 = "{sha256}"\nsize = 400000\n'
         for tag, sha256 in SHA256S.items()
     )
     manifest += f'[resnet20.twin]\nrepo = "zoo/four"\nfile = "a.safetensors"\nsha256 = "{SHA256S["a"]}"\n'
-    manifest += '[resnet20.e]\nrepo = "zoo/four"\nfile = "a.safetensors"\npinned = false\n'
+    manifest += f'[resnet20.e]\nrepo = "zoo/four"\nfile = "a.safetensors"\nsha256 = "{SHA256S["a"]}"\n'
     folder = tmp_path / "described"
     folder.mkdir()
     (folder / "manifest.toml").write_text(manifest)

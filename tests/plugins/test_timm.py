@@ -88,7 +88,7 @@ def publish(hub: Path, entry: Weights, tensors: dict[str, Tensor]) -> Path:
     save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, file, {"format": "pt"})
     if entry.pinned:  # the bytes are not those that were pinned: a pinned entry is given as a local file
         return file
-    zoo.fetch(entry.name)
+    zoo.fetch(entry.name, source=str(hub))
     return file
 
 
