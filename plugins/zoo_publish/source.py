@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,18 @@ def read(path: Path, model: Model) -> Source:
 
 
 def held_out(source: Source) -> dict[str, Score]:
-    """Returns the run's score on its held-out images; {} if there are none."""
+    """Returns the score of the network that was saved on the run's held-out images; {} if there are none.
+
+    With ``keep = "best"`` that is the network of the best epoch, by top-1 and then by loss, not that of the last.
+    """
     images = source.run.data.get("validation") if source.run else None
     if source.run is None or images is None or not source.log:
         return {}
-    row = _rows(source)[-1]
-    if row.val_top1 is None:
+    rows = [row for row in _rows(source) if row.val_top1 is not None]
+    if not rows:
         return {}
+    row = max(rows, key=_rank) if source.run.recipe.get("keep") == "best" else rows[-1]
+    assert row.val_top1 is not None
     score = Score(
         n=images.n,
         source=HELD_OUT,
@@ -108,6 +113,10 @@ def held_out(source: Source) -> dict[str, Score]:
         fingerprint=images.fingerprint,
     )
     return {f"{images.name}/validation": score}
+
+
+def _rank(row: _Row) -> tuple[float, float]:
+    return row.val_top1 or 0.0, -(inf if row.val_loss is None else row.val_loss)
 
 
 def history(source: Source) -> History | None:

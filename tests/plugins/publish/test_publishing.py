@@ -209,6 +209,17 @@ def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: 
     assert held_out(given)["digits/validation"].correct == correct
 
 
+@pytest.mark.parametrize(("keep", "correct"), [("best", 20), ("last", 13)])
+def test_the_score_of_a_run_is_that_of_the_network_that_it_saved(keep: str, correct: int, tmp_path: Path) -> None:
+    """Of two epochs of 20 of 30 images, that of the smaller loss is saved, and its loss stated."""
+    epochs = [(20, 0.9), (20, 0.7), (19, 0.1), (13, 0.8)]
+    rows = [{"epoch": n, "val_top1": right / 0.3, "val_loss": loss} for n, (right, loss) in enumerate(epochs, 1)]
+    run = Run(data={"validation": Images("photos", "train", 30, "sha256:0")}, recipe={"keep": keep})
+    log = "\n".join(map(json.dumps, rows)).encode()
+    score = held_out(Source(tmp_path / "model.safetensors", {}, run, log))["photos/validation"]
+    assert (score.correct, score.loss) == (correct, 0.7 if keep == "best" else 0.8)
+
+
 def test_a_long_training_has_a_history_of_fifty_epochs_with_the_first_and_the_last(tmp_path: Path) -> None:
     rows = [{"epoch": epoch, "loss": 300 - epoch, "train_top1": epoch / 3} for epoch in range(1, 301)]
     log = "\n".join(map(json.dumps, rows)).encode()
