@@ -92,6 +92,7 @@ def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -
         params=about.params or None,
         preprocess=inputs[about.input],
         args={"tag": tag},
+        key_map="" if file.endswith(".safetensors") else "as-is",  # the library's own files
     )
 
 

@@ -70,6 +70,7 @@ def weights_of(version: str, arch: str, tag: str, about: File, sha256: str = "",
         params=about.params or None,
         preprocess=about.preprocess,
         args=about.args,
+        key_map="as-is",  # the library's own files
         scores={"imagenet-1k/validation": score},
     )
 

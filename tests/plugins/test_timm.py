@@ -413,7 +413,9 @@ def test_a_pickle_that_timm_names_is_converted(hub: Path, monkeypatch: pytest.Mo
     foreign.calls_here(monkeypatch)
     theirs = trained("test_vit")
     torch.save(theirs.state_dict(), hub / "old.pth")
-    foreign.offer(hub, hub / "old.pth", '"timm/test_vit".own', known="", args='{ tag = "r160_in1k" }')
+    foreign.offer(
+        hub, hub / "old.pth", '"timm/test_vit".own', known="", args='{ tag = "r160_in1k" }', key_map='"as-is"'
+    )
     assert_same_state(zoo.create("timm/test_vit.own"), theirs)
 
 

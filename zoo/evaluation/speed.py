@@ -103,7 +103,7 @@ def benchmark(
         >>> import zoo
         >>> speed = zoo.benchmark("resnet20", batch_size=2, warmup=1, steps=5)
         >>> speed.params_m, speed.images_per_s > 1
-        (0.27, True)
+        (0.269722, True)
     """
     _check(mode, precision, batch_size=batch_size, steps=steps, warmup=warmup + 1)
     keep_freed_memory()

@@ -128,7 +128,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
         except IntegrityError:  # the quarantine is another user's
             part.path.unlink()
             raise IntegrityError(f"{complaint}; removed") from None
-        raise IntegrityError(f"{complaint}; moved to {aside}")
+        raise IntegrityError(f"{complaint}; moved to {aside}" if aside else complaint)
     return Arrival(part.path, hashed, last.revision)
 
 

@@ -74,7 +74,9 @@ def test_the_hubs_client_downloads_the_same_bytes_through_xet(
     import numpy
 
     floats = numpy.random.default_rng(0).normal(size=200_000).astype("float32").tobytes()
-    content = os.urandom(300_000) + b"repeated " * 30_000 + floats
+    body = os.urandom(300_000) + b"repeated " * 30_000 + floats
+    header = json.dumps({"weights": {"dtype": "U8", "shape": [len(body)], "data_offsets": [0, len(body)]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + body
     (tmp_path / "model.safetensors").write_bytes(content)
     script = """
 import json, sys
