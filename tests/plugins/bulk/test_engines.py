@@ -119,6 +119,7 @@ def test_jobs_that_slurm_cancels_have_failed_without_accounting(tmp_path: Path, 
     assert "ended in the state CANCELLED; its output is in" in outcomes["one"].reason
 
 
+@pytest.mark.slow
 def test_a_task_that_slurm_suspends_has_not_ended(tmp_path: Path, on_slurm: dict[str, Any]) -> None:
     note = job(tmp_path / "jobs", "note", "note", folder=str(tmp_path), name="begun", seconds=1)
     left = ["resume", "suspend"]
