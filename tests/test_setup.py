@@ -20,7 +20,7 @@ def make_with(folder: Path, version: str, locale: str = "C.UTF-8") -> subprocess
     python = folder / "python"
     told = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0); exec(sys.argv[1])"
     python.write_text(
-        f'#!/bin/sh\n[ "$1" = -c ] || {{ echo installs; exit 1; }}\nexec {sys.executable} -c \'{told}\' "$2"\n',
+        f"#!/bin/sh\n[ \"$1\" = -c ] || {{ echo installs; exit 1; }}\nexec '{sys.executable}' -c '{told}' \"$2\"\n",
         encoding="utf-8",
     )
     python.chmod(0o755)
