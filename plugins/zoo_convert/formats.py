@@ -11,7 +11,6 @@ The memory of a checkpoint is limited, since a small file can describe tensors o
 """
 
 import argparse
-import os
 import re
 import tempfile
 import warnings
@@ -25,9 +24,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from zoo.errors import FileFormatError, MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.errors import FileFormatError, MissingExtraError, UnknownNameError, WeightsError
 from zoo.loading import safetensors_file
 from zoo.system import process, sandbox, storage
+from zoo.system.switch import limit
 
 
 class Checkpoint(msgspec.Struct):
@@ -337,12 +337,7 @@ SMALL = 64_000_000
 
 def max_bytes(file: Path) -> int:
     """Returns the limit on bytes of tensors in ``file``: ``ZOO_MAX_CHECKPOINT_BYTES``, or a limit based on its size."""
-    text = os.environ.get("ZOO_MAX_CHECKPOINT_BYTES", "")
-    if not text:
-        return SMALL + FACTOR * file.stat().st_size
-    if not text.isdecimal():
-        raise SpecError(f"ZOO_MAX_CHECKPOINT_BYTES={text!r} is not a number of bytes.")
-    return int(text)
+    return limit("ZOO_MAX_CHECKPOINT_BYTES") or SMALL + FACTOR * file.stat().st_size
 
 
 def check_size(file: Path, claimed: int) -> None:

@@ -26,7 +26,7 @@ from zoo import registry
 from zoo.data import ImageSet, class_names, class_synsets, hold_out, load, mean_and_std
 from zoo.data import image_file as decoding
 from zoo.data.image_set import stratified_split
-from zoo.errors import AmbiguousNameError, DataError, MissingExtraError, PluginError, UnknownNameError
+from zoo.errors import AmbiguousNameError, DataError, MissingExtraError, PluginError, SpecError, UnknownNameError
 from zoo.spec import DatasetSpec, Plugin, Preprocess
 
 NEEDS = pytest.mark.skipif(not os.environ.get("ZOO_DATA"), reason="ZOO_DATA is not set")
@@ -847,7 +847,7 @@ def test_a_setting_raises_or_lowers_what_may_be_decoded(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_MAX_PIXELS", "400")
     assert len(load(folder)) == 1
     monkeypatch.setenv("ZOO_MAX_PIXELS", "many")
-    with pytest.raises(DataError, match="ZOO_MAX_PIXELS='many' is not a number of pixels"):
+    with pytest.raises(SpecError, match="ZOO_MAX_PIXELS is 'many', which is not a whole number"):
         load(folder)
 
 

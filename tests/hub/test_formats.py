@@ -1,4 +1,4 @@
-"""What is a whole file of its format: files of the libraries that write them, cut, and what servers send instead."""
+"""Whole files of each format, from the libraries that write them; the same cut, and what servers send instead."""
 
 import io
 from collections.abc import Callable

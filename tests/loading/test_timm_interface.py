@@ -1,4 +1,4 @@
-"""What timm's own functions and tests rely on in a network: sizes in its configuration, its head, torch's tracers."""
+"""Networks as timm's own functions take them: sizes in the configuration, the head, torch's tracers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a plugin prints and raises at import, as a terminal shows it: escaped, and of bounded length."""
+"""Output and errors of a plugin at import, as a terminal shows them: escaped, and of bounded length."""
 
 import os
 import subprocess

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 DEEP = 100_000
-"""How deep arrays are nested: more than any parser's stack."""
+"""The depth of nested arrays: more than any parser's stack."""
 
 SPARSE = 20 << 30
 """Bytes that a sparse file states."""

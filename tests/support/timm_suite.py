@@ -31,14 +31,14 @@ TESTS = (
     "test_model_backward_fx",
     "test_model_forward_fx_torchscript",
 )
-"""Those of its tests that ask every network of a list. Others are of timm's own networks by name, of its hub, or of
+"""Its tests that ask every network of a list. Others are of timm's own networks by name, of its hub, or of
 ``prune_intermediate_layers``, which Zoo's do not have: ``features_only`` computes no more than the last stage."""
 
 NOT_MAPS = ("hmax*", "hog_*", "kmeans_svm", "sift_*", "surf_*")
 """Networks whose last features are no maps B C h w: timm's suite has a test apart for its own such networks."""
 
 LAYERS_BEHIND_THE_POOL = ("vgg*",)
-"""Without a pool, hidden layers remain behind the maps; timm's ``EARLY_POOL_MODELS``."""
+"""Networks in which hidden layers remain behind the maps without a pool; timm's ``EARLY_POOL_MODELS``."""
 
 _CLASSICAL = ("hog_*", "sift_*", "surf_*")
 _MAPS = {
@@ -62,7 +62,7 @@ EXCLUDED: dict[str, dict[tuple[str, ...], str]] = {
         ("deform_*", "kmeans_svm", "scatter_*", "stn_*"): "switches autocast off for a part, by the device's name",
     },
 }
-"""By test and network, why a network cannot pass by its nature."""
+"""The reason why a network cannot pass by its nature, by test and network."""
 
 
 def reason(test: str, name: str) -> str:

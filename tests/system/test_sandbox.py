@@ -78,7 +78,7 @@ def entering(folder: Path) -> str:
     ],
 )
 def test_python_opens_no_socket_and_starts_no_process(attempt: str, listener: Listener, tmp_path: Path) -> None:
-    """Without help of the kernel: what other systems have."""
+    """Other systems have no help of the kernel."""
     code = f"""
 import os, socket, subprocess, sys, urllib.error, urllib.request
 from zoo.system import sandbox

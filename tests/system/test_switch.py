@@ -1,11 +1,14 @@
 """Switches of the environment: a word that is neither true nor false is refused, since either guess may be wrong."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from zoo import hub
+from zoo.data import image_file
 from zoo.errors import SpecError
+from zoo.system import sandbox
 from zoo.trust import policy
 
 
@@ -39,3 +42,20 @@ def test_a_switch_that_is_neither_is_refused_with_what_is_accepted(
     assert caught.value.message.isprintable()
     assert "1, on, yes, true" in caught.value.hint
     assert "0, off, no, false" in caught.value.hint
+
+
+@pytest.mark.parametrize("word", ["4G", "-1", "0", "1e9", "\u0664", "9" * 30])
+@pytest.mark.parametrize(
+    ("name", "ask"),
+    [
+        ("ZOO_MAX_PIXELS", image_file.max_pixels),
+        ("ZOO_MAX_DATA_BYTES", image_file.max_bytes),
+        ("ZOO_MAX_MEMORY_BYTES", lambda: sandbox.around(writable=Path())),
+    ],
+)
+def test_a_limit_that_is_no_number_is_refused(
+    name: str, ask: Callable[[], object], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, word)
+    with pytest.raises(SpecError, match=f"{name} is .* not a whole number"):
+        ask()

@@ -1,7 +1,6 @@
 """Image files: decoding within limits, where every encoded image is checked, and encoding of pictures."""
 
 import io
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.nn.functional import interpolate, pad
 
 from zoo.errors import DataError
 from zoo.system import storage
+from zoo.system.switch import limit
 
 _MAX_PIXELS = 1 << 26
 _MAX_BYTES = 1 << 31
@@ -20,12 +20,12 @@ _MAX_BYTES = 1 << 31
 
 def max_pixels() -> int:
     """Returns the limit on pixels of an image, as stored or as resized: 8,192 x 8,192, or ZOO_MAX_PIXELS."""
-    return _limit("ZOO_MAX_PIXELS", _MAX_PIXELS)
+    return limit("ZOO_MAX_PIXELS") or _MAX_PIXELS
 
 
 def max_bytes() -> int:
     """Returns the limit on decompressed bytes of one file, row group or archive: 2 GiB, or ZOO_MAX_DATA_BYTES."""
-    return _limit("ZOO_MAX_DATA_BYTES", _MAX_BYTES)
+    return limit("ZOO_MAX_DATA_BYTES") or _MAX_BYTES
 
 
 def check_pixels(width: int, height: int, where: str, what: str = "an image") -> None:
@@ -55,22 +55,11 @@ def check_unfolded(count: int, file: Path, where: str = "") -> None:
     """
     check_bytes(count, where or str(file))
     size = file.stat().st_size
-    if not os.environ.get("ZOO_MAX_DATA_BYTES") and count > (most := _SMALL_UNFOLDED + _FACTOR * size):
+    if limit("ZOO_MAX_DATA_BYTES") is None and count > (most := _SMALL_UNFOLDED + _FACTOR * size):
         raise DataError(
             f"{where or file}: decompresses to more than {most:,} bytes, the limit for a file of {size:,}.",
             hint=f"If the file is right, set ZOO_MAX_DATA_BYTES={max_bytes()}.",
         )
-
-
-def _limit(name: str, default: int) -> int:
-    text = os.environ.get(name, "")
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text[:20]) == 0:
-        raise DataError(
-            f"{name}={text!r} is not a number of {'pixels' if 'PIXELS' in name else 'bytes'} greater than 0."
-        )
-    return int(text[:20])
 
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".gif"})
@@ -92,7 +81,7 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
         raise _unreadable(where, error) from None
     try:
         check_pixels(*image.size, where)
-    except DataError:
+    except BaseException:
         image.close()
         raise
     return image

@@ -245,11 +245,11 @@ def default_weights(match: Found) -> Weights:
     if every:
         return min(every, key=lambda weights: (weights.needs_conversion, not weights.pinned))
     arch = match.model.name
-    brought = [weights.name for weights in registry.current().weights_of(match.row, match.model)]
-    if brought:
+    names = [weights.name for weights in registry.current().weights_of(match.row, match.model)]
+    if names:
         raise WeightsError(
             f"{arch} has no weights of its own.",
-            hint=f"Name those that another distribution brings: {', '.join(brought)}.",
+            hint=f"Name those that another distribution brings: {', '.join(names)}.",
         )
     having = listing.list_models(pretrained=True, family=match.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {match.row.name}" if len(having) > 10 else ""

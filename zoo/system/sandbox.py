@@ -32,6 +32,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from zoo.system.switch import limit
+
 _GIB = 1 << 30
 
 VARIABLE = "ZOO_MAX_MEMORY_BYTES"
@@ -60,12 +62,8 @@ def around(*files: Path, writable: Path) -> Sandbox:
 
     8 GiB of memory and 8 bytes for each byte of the files; or ``ZOO_MAX_MEMORY_BYTES``.
     """
-    text = os.environ.get(VARIABLE, "")
-    if text.isascii() and text.isdigit() and int(text[:20]):
-        memory = int(text[:20])
-    else:
-        memory = 8 * (_GIB + sum(file.stat().st_size for file in files if file.exists()))
-    return Sandbox((str(writable.absolute()),), min(memory, 1 << 62))
+    sizes = sum(file.stat().st_size for file in files if file.exists())
+    return Sandbox((str(writable.absolute()),), limit(VARIABLE) or 8 * (_GIB + sizes))
 
 
 def environment(sandbox: Sandbox) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Switches: variables of the environment that are true or false."""
+"""Switches and limits: variables of the environment that are true or false, or a number."""
 
 import os
 
@@ -24,3 +24,16 @@ def is_on(name: str) -> bool:
             hint=f"Expected one of {', '.join(_TRUE)}, or one of {', '.join(_FALSE)}; unset it to switch it off.",
         )
     return False
+
+
+def limit(name: str) -> int | None:
+    """Returns the limit ``name``, a number greater than 0; None if it is unset or empty.
+
+    Raises :class:`SpecError` for all other words.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):
+        raise SpecError(f"{name} is {text[:100]!r}, which is not a whole number greater than 0.")
+    return int(text)

@@ -153,8 +153,8 @@ def name_in(held: Collection[str], match: Found | Listed, tag: str = "") -> str:
 
     If it has none, it is the present one.
     """
-    known = [full_name(match, tag, alias) for alias in ("", *match.model.aliases)]
-    return next((name for name in known if name in held), known[0])
+    names = [full_name(match, tag, alias) for alias in ("", *match.model.aliases)]
+    return next((name for name in names if name in held), names[0])
 
 
 def default_of(lock: Lock, match: Found) -> Weights | None:

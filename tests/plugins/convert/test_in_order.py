@@ -163,7 +163,7 @@ def test_networks_whose_layers_run_in_the_order_of_their_keys_match(model: str, 
 
 @pytest.mark.slow
 def test_a_file_of_which_only_some_normalizations_were_folded_computes_the_same(tmp_path: Path) -> None:
-    """Those behind a convolution were, those behind a sum were not."""
+    """Normalizations behind a convolution were folded, those behind a sum were not."""
     module, images = settled(zoo.create("densenet_bc_40_12"), 32), random_images(1, 3, 32, 32)
     file = export(module, tmp_path / "net.onnx", images)
     norms = sum(node.op_type == "BatchNormalization" for node in onnx.load(str(file)).graph.node)

@@ -211,7 +211,7 @@ def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: 
 
 @pytest.mark.parametrize(("keep", "correct"), [("best", 20), ("last", 13)])
 def test_the_score_of_a_run_is_that_of_the_network_that_it_saved(keep: str, correct: int, tmp_path: Path) -> None:
-    """Of two epochs of 20 of 30 images, that of the smaller loss is saved, and its loss stated."""
+    """Two epochs have 20 of 30 images right: the one of the smaller loss is saved, and its loss stated."""
     epochs = [(20, 0.9), (20, 0.7), (19, 0.1), (13, 0.8)]
     rows = [{"epoch": n, "val_top1": right / 0.3, "val_loss": loss} for n, (right, loss) in enumerate(epochs, 1)]
     run = Run(data={"validation": Images("photos", "train", 30, "sha256:0")}, recipe={"keep": keep})
