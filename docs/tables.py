@@ -16,7 +16,7 @@ import msgspec
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.manifest import Release, Score, Weights
-from zoo.manifest.schema import History, License, Probe, ProbedImage, Tolerance, wilson
+from zoo.manifest.schema import History, License, Probe, ProbedImage, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
 from zoo.spec import (
@@ -35,6 +35,7 @@ from zoo.spec import (
     Requirement,
     Spec,
 )
+from zoo.statistics import wilson
 from zoo.testing import checks
 from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
 from zoo.trust.lock import Lock, Locked, Repository

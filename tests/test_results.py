@@ -6,8 +6,8 @@ import pytest
 
 from zoo import results
 from zoo.errors import DataError
-from zoo.manifest.schema import percent_interval
 from zoo.results import Row, Speed
+from zoo.statistics import percent_interval
 
 
 def scored(name: str, correct: int, n: int = 1000, **more: object) -> Row:

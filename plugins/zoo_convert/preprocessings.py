@@ -38,7 +38,10 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """The usual ways to prepare images, the manifest's own first; ``claimed`` is a top-1 in per cent, if any is."""
+    """The usual ways to prepare images, the manifest's own first.
+
+    ``claimed`` is a top-1 in per cent, of ``claimed_n`` images, if any is.
+    """
 
     weights: str
     data: str

@@ -20,10 +20,10 @@ from zoo.cli import cli
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, FileFormatError, PluginError, SpecError
 from zoo.evaluation import Report, hook
-from zoo.evaluation.metrics import mcnemar
 from zoo.evaluation.outputs import Outputs, write_outputs
 from zoo.loading import ModelInfo
 from zoo.spec import Model, Preprocess
+from zoo.statistics import mcnemar
 
 sklearn = pytest.importorskip("sklearn.metrics", reason="needs zoo-vision[data]")
 

@@ -20,8 +20,8 @@ from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import evaluate
 from zoo.evaluation.claims import check
 from zoo.manifest import Score
-from zoo.manifest.schema import wilson
 from zoo.spec import Preprocess
+from zoo.statistics import wilson
 from zoo_attack import robustness
 from zoo_attack.patch_training import train_patch
 

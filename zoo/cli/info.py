@@ -2,13 +2,13 @@
 
 import click
 
-from zoo import registry
+from zoo import registry, statistics
 from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
 from zoo.loading import resolve
-from zoo.manifest import Probe, Score, Weights, schema
+from zoo.manifest import Probe, Score, Weights
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
 from zoo.training import reproduce
@@ -143,7 +143,7 @@ def _score(score: Score) -> str:
 
 
 def _interval(share: float, score: Score) -> str:
-    found = schema.percent_interval(share, score.n, score.correct if share == score.top1 else None)
+    found = statistics.percent_interval(share, score.n, score.correct if share == score.top1 else None)
     return f" ({found[0]:.2f} to {found[1]:.2f})" if found else ""
 
 
