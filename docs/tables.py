@@ -123,8 +123,8 @@ PUBLISHED = {
 def embedded_weights(models: list[Listed]) -> str:
     """Returns a row for each weights file that ships with the distribution, with its score."""
     lines = [
-        "| weights | epochs | scored on | correct | score | 95% interval |",
-        "|---|---:|---|---:|---:|---|",
+        "| weights | epochs | scored on | correct | score | 95% interval | on all images |",
+        "|---|---:|---|---:|---:|---|---|",
     ]
     for entry in models:
         for weights in entry.weights:
@@ -134,9 +134,14 @@ def embedded_weights(models: list[Listed]) -> str:
                 value, how, interval = measured(where, score)
                 lines.append(
                     f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
-                    f"| {value:.2f}%{how} | {interval} |"
+                    f"| {value:.2f}%{how} | {interval} | {on_all(score)} |"
                 )
     return "\n".join(lines)
+
+
+def on_all(score: Score) -> str:
+    """Returns the least and the largest top-1 on the whole data set, if the score leaves images out."""
+    return "{:.2f} to {:.2f}".format(*score.bounds) if score.bounds else ""
 
 
 def other_weights(models: list[Listed]) -> str:

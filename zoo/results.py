@@ -26,9 +26,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     ``setting`` has the options of the command that were given. ``top1``, its Wilson interval ``low`` to ``high``,
     ``mean_class``, its bootstrap interval ``mean_low`` to ``mean_high``, and ``top5`` are in per cent of ``n`` images,
-    ``loss`` is in nats. ``close`` counts the images whose two best logits lie within rounding. ``epsilon`` is the radius of an
-    ``attack``. ``difference`` is the largest one from a probe, or from the network that was exported. ``file`` is
-    within the folder of the results. ``key`` is the sha256 of what decides the result.
+    ``loss`` is in nats. ``close`` counts the images whose two best logits lie within rounding. ``epsilon`` is the
+    radius of an ``attack``. ``difference`` is the largest one from a probe, or from the network that was exported.
+    ``file`` is within the folder of the results. ``key`` is the sha256 of what decides the result.
     """
 
     task: str

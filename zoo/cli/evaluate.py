@@ -144,18 +144,16 @@ def _command(context: click.Context, name: str) -> str:
 
 def _mean_class(report: "Report") -> str:
     interval = report.mean_class_interval
-    words = "" if interval is None else f"  (95% bootstrap interval {interval[0]:.3f} to {interval[1]:.3f})"
+    words = "" if interval is None else f"  (95% interval {interval[0]:.3f} to {interval[1]:.3f}, bootstrap by class)"
     return f"{report.mean_class:.3f}%{words}"
 
 
 def _print_report(report: "Report", comparison: "Comparison | None") -> None:
     low, high = report.interval
+    of = f"{report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f}, Wilson"
     echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
     facts = [
-        (
-            "top-1",
-            f"{report.top1:.3f}%  ({report.correct:,} of {report.n:,}; 95% Wilson interval {low:.3f} to {high:.3f})",
-        ),
+        ("top-1", f"{report.top1:.3f}%  ({of})"),
         ("mean class", _mean_class(report)),
         ("top-5", f"{report.top5:.3f}%" if report.top5 is not None else ""),
         ("loss", f"{report.loss:.4f}" if report.loss is not None else ""),

@@ -139,7 +139,11 @@ def _score(score: Score) -> str:
     shares = {"top-1": score.top1, "top-5": score.top5}
     parts = [f"{name} {share:g}%{_interval(share, score)}" for name, share in shares.items() if share is not None]
     parts += [f"mean over classes {score.mean_class:g}%" if score.mean_class is not None else ""]
-    return ", ".join(filter(None, [*parts, f"{score.n:,} images", score.source]))
+    images = f"{score.n:,} images"
+    if score.bounds:
+        whole = f"{score.n + len(score.without):,}: {score.bounds[0]:.2f} to {score.bounds[1]:.2f}%"
+        images += f" ({len(score.without)} of the data set are left out; on all {whole})"
+    return ", ".join(filter(None, [*parts, images, score.source]))
 
 
 def _interval(share: float, score: Score) -> str:

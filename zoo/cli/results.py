@@ -168,19 +168,16 @@ def _print_metrics(scores: "Metrics", *, with_classes: bool) -> None:
     from zoo.evaluation import metrics as evaluated
 
     low, high = scores.interval
+    mean_low, mean_high = scores.mean_class_interval
+    of = f"{scores.correct:,} of {scores.n:,}; 95% interval {low:.3f} to {high:.3f}, Wilson"
     echo(f"{scores.weights} on {scores.dataset}/{scores.split}")
     print_facts(
         [
-            (
-                "top-1",
-                f"{scores.top1:.3f}%  ({scores.correct:,} of {scores.n:,}; 95% Wilson interval {low:.3f} to {high:.3f})",
-            ),
+            ("top-1", f"{scores.top1:.3f}%  ({of})"),
             ("top-k", ", ".join(f"{k}: {share:.3f}%" for k, share in enumerate(scores.topk, start=1))),
             (
                 "mean class",
-                "{:.3f}%  (95% bootstrap interval {:.3f} to {:.3f})".format(
-                    scores.mean_class, *scores.mean_class_interval
-                ),
+                f"{scores.mean_class:.3f}%  (95% interval {mean_low:.3f} to {mean_high:.3f}, bootstrap by class)",
             ),
             ("cross-entropy", "" if scores.nll is None else f"{scores.nll:.4f}"),
             ("calibration", "" if scores.ece is None else f"expected error {100 * scores.ece:.2f}% in 15 bins"),

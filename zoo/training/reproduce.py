@@ -59,9 +59,9 @@ class Reproduction(msgspec.Struct, frozen=True):
 
     ``outcome`` is ``file`` (the new tensors with the original's record give an identical file), ``tensors`` (all
     tensors are bit-identical, the file is not), ``score`` (other bits, and Fisher's exact test of two samples finds no
-    difference between the scores) or ``different``. ``sha256`` and ``expected`` are those of the new file and of the original; ``unequal`` of
-    ``tensors`` differ. ``report`` and ``comparison`` hold the new score, if it was needed and there are test images;
-    ``differences`` are the recorded differences of the environment.
+    difference between the scores) or ``different``. ``sha256`` and ``expected`` are those of the new file and of the
+    original; ``unequal`` of ``tensors`` differ. ``report`` and ``comparison`` hold the new score, if it was needed and
+    there are test images; ``differences`` are the recorded differences of the environment.
     """
 
     name: str
