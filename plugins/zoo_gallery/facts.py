@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from zoo import statistics
 from zoo.errors import RecipeError
-from zoo.manifest import Score, Weights, schema
+from zoo.manifest import Score, Weights
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.results import Row
 from zoo.spec import Model, Plugin
@@ -295,7 +296,7 @@ def _trained(
 
 
 def _claim(split: str, score: Score) -> Claim:
-    found = schema.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
+    found = statistics.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
     return Claim(split, score, found)
 
 
