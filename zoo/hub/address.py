@@ -1,4 +1,4 @@
-"""Hubs at an address: a directory, an installed package, a web server, or anything that fsspec opens (``s3://``).
+"""Hubs at an address: a directory, a package, a release on a package index, a web server, or what fsspec opens.
 
 All have one layout, ``<address>/<repo>/<file>``, so each can be made by copying another.
 """
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from zoo.errors import HubError, MissingExtraError
-from zoo.hub import web
+from zoo.hub import web, wheel
 from zoo.hub.download import PassingError, Source, Stream, stream_of, time_limit
 from zoo.manifest import Weights
 
@@ -24,9 +24,13 @@ _EXTRAS = {"s3": "zoo-vision[s3]", "s3a": "zoo-vision[s3]"}
 
 
 def parse(address: str) -> Source:
-    """Returns the source at ``address``: a path, ``file://``, ``embedded:PACKAGE``, ``http(s)://``, or fsspec's."""
+    """Returns the source at ``address``: a path, ``file://``, ``embedded:PACKAGE``, ``pypi:NAME==VERSION``,
+    ``http(s)://``, or fsspec's.
+    """
     if address.startswith("embedded:"):
         return Embedded(address.removeprefix("embedded:"))
+    if address.startswith(wheel.PREFIX):
+        return wheel.Wheel.at(address.removeprefix(wheel.PREFIX))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", address)
     if scheme is None:
         return Directory(address)
