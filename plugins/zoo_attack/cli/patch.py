@@ -54,7 +54,7 @@ _place_options = (
 )
 
 
-@click.command(epilog="Example: zoo attack patch train resnet20 --data cifar10 --target ship -o ship.safetensors")
+@click.command(epilog="Example: zoo attack patch train zfnet --data cub --target 3 -o p.safetensors")
 @options.several(options.names, options.required_data)
 @click.option("--target", required=True, metavar="CLASS", help="Class, by number or name.")
 @options.choice("--shape", values=["circle", "square"], help="Shape of the patch.")
