@@ -26,7 +26,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # One worker with one thread per core is faster than one worker with several threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
 
-.PHONY: demo test test-slow test-random test-versions lint generate docs dist bench clean
+.PHONY: demo test test-slow test-random test-versions mutants lint generate docs dist bench clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -43,6 +43,21 @@ test-random: $(VENV)/test-ready
 
 test-versions: $(VENV)/test-ready
 	$(BIN)/python tests/support/versions.py
+
+# Small faults put into FILES one at a time, in a copy: those that TESTS let pass. tests/README.md names a module's tests.
+FILES ?= zoo/manifest/*.py
+TESTS ?= tests/manifest tests/plugins/publish/test_publishing.py
+MUTANTS := build/mutants
+
+mutants: $(VENV)/test-ready
+	$(BIN)/python -m pip install --quiet "mutmut>=3.8,<4"
+	rm -rf $(MUTANTS) && mkdir -p $(MUTANTS)
+	git ls-files -z | xargs -0 cp --parents -t $(MUTANTS)
+	printf '%s\n' "[mutmut]" "source_paths=zoo" "only_mutate=" $(patsubst %,"  %",$(FILES)) "also_copy=" \
+	    $(patsubst %,"  %",docs examples plugins weights_manifest README.md) "pytest_add_cli_args_test_selection=" \
+	    $(patsubst %,"  %",$(TESTS)) "use_git_change_detection=false" > $(MUTANTS)/setup.cfg
+	cd $(MUTANTS) && OMP_NUM_THREADS=1 $(abspath $(BIN))/mutmut run --max-children $$(nproc)
+	cd $(MUTANTS) && $(abspath $(BIN))/mutmut results
 
 lint: $(VENV)/test-ready
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from measure import table
 from trainings import Training, carry_out, log_of, score_of
 
 import zoo
-from zoo.manifest.schema import wilson
+from zoo.statistics import wilson
 
 DATA = "cifar10"
 KINDS = {"plain": "plain", "resnet": "residual"}

@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.ticker import FuncFormatter
 
 from zoo import registry
-from zoo.manifest.schema import wilson
 from zoo.registry.listing import params_of
+from zoo.statistics import wilson
 from zoo_look.result import drawn, new_figure
 
 

@@ -16,7 +16,7 @@ import msgspec
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.manifest import Release, Score, Weights
-from zoo.manifest.schema import History, License, Probe, ProbedImage, Protocol, Tolerance, wilson
+from zoo.manifest.schema import History, License, Probe, ProbedImage, Protocol, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
 from zoo.spec import (
@@ -35,6 +35,7 @@ from zoo.spec import (
     Requirement,
     Spec,
 )
+from zoo.statistics import wilson
 from zoo.testing import checks
 from zoo.training import choice
 from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
@@ -105,8 +106,9 @@ STORY = (
 def embedded_weights(models: list[Listed]) -> str:
     """Returns a row for each weights file that ships with the distribution, with its score."""
     lines = [
-        "| weights | epochs | scored on | correct | score | 95% interval | published, % | where its protocol differs |",
-        "|---|---:|---|---:|---:|---|---|---|",
+        "| weights | epochs | scored on | correct | score | 95% interval | on all images | published, % "
+        "| where its protocol differs |",
+        "|---|---:|---|---:|---:|---|---|---|---|",
     ]
     for entry in models:
         for weights in entry.weights:
@@ -116,9 +118,15 @@ def embedded_weights(models: list[Listed]) -> str:
                 value, how, interval = measured(where, score)
                 lines.append(
                     f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
-                    f"| {value:.2f}%{how} | {interval} | {' | '.join(published(entry, weights, where))} |"
+                    f"| {value:.2f}%{how} | {interval} | {on_all(score)} "
+                    f"| {' | '.join(published(entry, weights, where))} |"
                 )
     return "\n".join(lines)
+
+
+def on_all(score: Score) -> str:
+    """Returns the least and the largest top-1 on the whole data set, if the score leaves images out."""
+    return "{:.2f} to {:.2f}".format(*score.bounds) if score.bounds else ""
 
 
 def other_weights(models: list[Listed]) -> str:

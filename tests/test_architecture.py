@@ -26,6 +26,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = (
     "errors",
+    "statistics",
     "system",
     "names",
     "spec",

@@ -1,7 +1,9 @@
 """Every reader of a path, on every kind of hostile file: an error in words, soon, in bounded memory, or an answer.
 
 :data:`READERS` registers the readers. A command's option or argument that takes a file, and is not among them nor among
-those that are written, makes :func:`test_every_path_of_a_command_is_registered` fail.
+those that are written, makes :func:`test_every_path_of_a_command_is_registered` fail. :data:`PLACED` registers what is
+read from where it lies, data sets and files of trust: a new module of these makes
+:func:`test_every_module_that_reads_data_or_trust_is_registered` fail.
 """
 
 import json
@@ -15,6 +17,8 @@ import click
 import pytest
 from support import hostile_files
 
+import zoo
+from zoo import registry
 from zoo.cli import cli
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pipes, devices and limits of Linux")
@@ -85,6 +89,52 @@ NO_FILES = {"gallery build channels", "gallery build runtime", "benchmark file"}
 """Folders of many files of ours, and a table that is written."""
 
 
+_IDX = "{0}/train-images-idx3-ubyte{1} {0}/train-labels-idx1-ubyte{1}"
+PLACED: dict[str, tuple[str, ...]] = {
+    # module and file: where the file or files lie, and what loads a data set, its name and split, or a command's words
+    "caltech101 tar": ("caltech101.tar", "load", "caltech101:2:0", "train"),
+    "caltech101 gz": ("101_ObjectCategories.tar.gz", "load", "caltech101:2:0", "train"),
+    "small_images npz": ("mnist.npz", "load", "mnist", "train"),
+    "small_images idx": (_IDX.format("fashion_mnist", ""), "load", "fashion_mnist", "train"),
+    "small_images idx gz": (_IDX.format("fashion_mnist", ".gz"), "load", "fashion_mnist", "train"),
+    "small_images cifar10": ("cifar-10-binary.tar.gz", "load", "cifar10", "train"),
+    "small_images cifar10 file": ("cifar-10-batches-bin/data_batch_1.bin", "load", "cifar10", "train"),
+    "parquet named": ("cifar10/train-00000-of-00001.parquet", "load", "cifar10", "train"),
+    "parquet file": ("train-0.parquet", "load", "./train-0.parquet", "train"),
+    "folder image": ("photos/train/a/x.png", "load", "./photos", "train"),
+    "webdataset shard": ("shards/train-000000.tar", "index", "./shards"),
+    "webdataset info": ("shards/_info.json", "load", "./shards", "train"),
+    "invariant": ("mnist.npz", "load", "mnist_rot", "train"),
+    "lock": ("zoo.lock", "predict", NET, DIGIT),
+    "policy": ("zoo-policy.toml", "predict", NET, DIGIT),
+    "first_use": ("zoo.lock", "lock", "--user"),
+}  # fmt: skip
+
+ELSEWHERE = {
+    "torch_dataset": "objects of Python",
+    "huggingface": "a library reads its files",
+    "remote_file": "webdataset's",
+    "neocognitron": "its images are drawn",
+    "pinning": "no file of its own: it writes manifests, `manifest pin file`",
+    "signing": "`manifest sign` and `manifest verify-signature`",
+    "releases": "manifests and keys, through signing",
+    "repository": "files in the cache, whose sha256 is checked",
+    "shared": "other users' pins: tests/trust/test_shared.py",
+}
+"""Modules that need no case in :data:`PLACED`, and why."""
+
+
+def test_every_module_that_reads_data_or_trust_is_registered() -> None:
+    folders = [Path(zoo.__file__).parent / folder for folder in ("data/readers", "trust")]
+    modules = {file.stem for folder in folders for file in folder.glob("*.py")} - {"__init__"}
+    assert len(modules) > 12
+    plugins = {
+        row.name for row in registry.current().plugins if row.plugin and row.plugin.datasets + row.plugin.readers
+    }
+    assert plugins
+    assert not (modules | plugins) - {reader.partition(" ")[0] for reader in PLACED} - ELSEWHERE.keys(), "register it"
+
+
 def paths_of(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
     """Yields each parameter that takes a file, with its command."""
     if isinstance(command, click.Group):
@@ -108,12 +158,25 @@ def test_every_path_of_a_command_is_registered() -> None:
 
 SERVER = """
 import json, os, resource, signal, sys, traceback
-import torch, zoo
+import click, torch, zoo
 from click.testing import CliRunner
 from zoo import registry
 from zoo.cli import cli
 import zoo_convert, zoo_export, zoo_look, zoo_publish, zoo_gallery, zoo_attack
 registry.current()
+
+@click.command()
+@click.argument("name")
+@click.argument("split", required=False)
+def load(name, split):
+    try:
+        if split is None:
+            zoo.data.index_shards(name, ["a"])
+        else:
+            zoo.data.load(name, split).image(0)
+    except zoo.ZooError as error:
+        raise click.ClickException(str(error)) from None
+
 print("ready", flush=True)
 for line in sys.stdin:
     folder, words, seconds = json.loads(line)
@@ -125,7 +188,11 @@ for line in sys.stdin:
         pages = int(open("/proc/self/statm").read().split()[0])
         most = pages * resource.getpagesize() + (1 << 30)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        done = CliRunner().invoke(cli, words, prog_name="zoo")
+        os.environ |= {"ZOO_DATA": folder, "ZOO_CONFIG": folder, "ZOO_OFFLINE": "1"}
+        if words[0] in ("load", "index"):
+            done = CliRunner().invoke(load, words[1:])
+        else:
+            done = CliRunner().invoke(cli, words, prog_name="zoo")
         unknown = None if isinstance(done.exception, SystemExit | None) else done.exception
         said = "".join(traceback.format_exception(unknown)) if unknown else done.output
         answer = [done.exit_code, type(unknown).__name__ if unknown else "", said[-1500:]]
@@ -157,10 +224,18 @@ QUICK = [
         "manifest probe manifests": ("pipe", "deep"),
         "gallery build failures": ("pipe", "deep", "sparse"),
         "publish source": ("pipe", "sparse"),
+        "small_images npz": ("pipe", "sparse"),
+        "parquet file": ("pipe", "sparse"),
+        "folder image": ("pipe", "sparse"),
+        "webdataset info": ("pipe", "deep"),
+        "webdataset shard": ("sparse",),
+        "caltech101 tar": ("sparse",),
+        "lock": ("pipe", "deep", "sparse"),
+        "policy": ("pipe", "deep", "sparse"),
     }.items()
     for kind in kinds
 ]
-ALL = [Case(reader, kind) for reader in READERS for kind in hostile_files.KINDS]
+ALL = [Case(reader, kind) for reader in READERS | PLACED for kind in hostile_files.KINDS]
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +259,11 @@ def server() -> Iterator["subprocess.Popen[str]"]:
     ],
 )
 def test_a_hostile_file_is_refused_in_words(case: Case, server: "subprocess.Popen[str]", tmp_path: Path) -> None:
-    ending, *words = READERS[case.reader]
-    file = hostile_files.make(case.kind, tmp_path, ending)
+    ending, *words = (READERS | PLACED)[case.reader]
+    if case.reader in PLACED:
+        [file, *_] = [hostile_files.place(case.kind, tmp_path / place) for place in ending.split()]
+    else:
+        file = hostile_files.make(case.kind, tmp_path, ending)
     before = hostile_files.state_of(file)
     assert server.stdin is not None
     assert server.stdout is not None

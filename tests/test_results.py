@@ -1,13 +1,15 @@
-"""Tables of results: what is written is read, equal rows are equal bytes, and intervals decide what is better."""
+"""Tables of results: what is written is read, equal rows are equal bytes, and tests decide what is better."""
 
 from pathlib import Path
 
+import msgspec
 import pytest
+from scipy.stats import fisher_exact
 
 from zoo import results
 from zoo.errors import DataError
-from zoo.manifest.schema import percent_interval
 from zoo.results import Row, Speed
+from zoo.statistics import percent_interval
 
 
 def scored(name: str, correct: int, n: int = 1000, **more: object) -> Row:
@@ -66,12 +68,36 @@ def verdict(row: Row, *before: Row) -> str:
     return change.verdict
 
 
-def test_a_score_is_worse_or_better_only_if_the_intervals_do_not_overlap() -> None:
-    """Of 1,000: Wilson's interval of 917 is 89.8 to 93.3, that of 880 is 85.8 to 89.9, that of 870 is 84.8 to 88.9."""
+@pytest.mark.parametrize(("lost", "expected"), [(-1, "better"), (0, "same"), (1, "worse"), (105, "worse")])
+def test_the_same_weights_on_the_same_images_are_compared_by_counts(lost: int, expected: str) -> None:
+    before, now = (scored("resnet8.a", correct, 9980, sha256="ab" * 32) for correct in (9855, 9855 - lost))
+    assert verdict(now, before) == expected
+
+
+def test_images_within_rounding_are_no_regression() -> None:
+    before, now = (scored("resnet8.a", correct, 9980, sha256="ab" * 32, close=2) for correct in (9855, 9853))
+    assert verdict(now, before) == "same"
+    assert verdict(msgspec.structs.replace(now, close=1), msgspec.structs.replace(before, close=0)) == "worse"
+
+
+def test_other_weights_are_compared_by_fishers_test() -> None:
+    """Of 1,000 against 917: scipy has p = 0.0089 for 880, 0.066 for 893, and 0.057 for 892 it is above 5% still."""
     now = scored("resnet8.a", 917)
-    assert verdict(now, scored("resnet8.a", 880)) == "same"
-    assert verdict(now, scored("resnet8.a", 870)) == "better"
-    assert verdict(scored("resnet8.a", 870), now) == "worse"
+    for correct in (870, 880, 890, 892, 900, 917, 940):
+        p = fisher_exact([[917, 83], [correct, 1000 - correct]]).pvalue
+        [change] = results.compare([now], [scored("resnet8.a", correct)])
+        expected = "same" if correct == 917 else "unclear" if p >= 0.05 else "better" if correct < 917 else "worse"
+        assert (change.verdict, change.p) == (expected, pytest.approx(p, rel=1e-6))
+
+
+def test_many_rows_are_corrected_for_their_number() -> None:
+    """880 of 1,000 against 917 has p = 0.0089, which is nothing among ten rows."""
+    now = [scored(f"resnet8.{tag}", 917) for tag in "abcdefghij"]
+    before = [scored("resnet8.a", 880), *(scored(row.weights, 917) for row in now[1:])]
+    changes = results.compare(now, before)
+    assert [change.verdict for change in changes] == ["unclear", *["same"] * 9]
+    assert changes[0].p == pytest.approx(10 * results.compare(now[:1], before)[0].p)  # type: ignore[operator]  # a number
+    assert "corrected for 10 rows by Holm" in changes[0].method
 
 
 def test_what_cannot_be_compared_is_no_regression_and_what_is_gone_is_one() -> None:

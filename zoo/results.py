@@ -1,7 +1,6 @@
 """Tables of results: one row for each score, with all that it takes to measure it again.
 
-As files they are CSV, and Parquet if pyarrow is installed. Two of them are compared by their intervals: what is better,
-worse or the same.
+As files they are CSV, and Parquet if pyarrow is installed. Two of them are compared: what is better, worse or the same.
 """
 
 import csv
@@ -16,6 +15,7 @@ import msgspec
 
 from zoo import names
 from zoo.errors import DataError, MissingExtraError
+from zoo.statistics import LEVEL, fisher, holm
 from zoo.system import storage
 
 Status = Literal["done", "failed", "skipped"]
@@ -25,9 +25,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One result of weights, or why there is none. It holds nothing that depends on speed, time or machine.
 
     ``setting`` has the options of the command that were given. ``top1``, its Wilson interval ``low`` to ``high``,
-    ``mean_class`` and ``top5`` are in per cent of ``n`` images, ``loss`` is in nats. ``epsilon`` is the radius of an
-    ``attack``. ``difference`` is the largest one from a probe, or from the network that was exported. ``file`` is
-    within the folder of the results. ``key`` is the sha256 of what decides the result.
+    ``mean_class``, its bootstrap interval ``mean_low`` to ``mean_high``, and ``top5`` are in per cent of ``n`` images,
+    ``loss`` is in nats. ``close`` counts the images whose two best logits lie within rounding. ``epsilon`` is the
+    radius of an ``attack``. ``difference`` is the largest one from a probe, or from the network that was exported.
+    ``file`` is within the folder of the results. ``key`` is the sha256 of what decides the result.
     """
 
     task: str
@@ -44,6 +45,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     mean_class: float | None = None
+    mean_low: float | None = None
+    mean_high: float | None = None
+    close: int | None = None
     top5: float | None = None
     loss: float | None = None
     difference: float | None = None
@@ -178,19 +182,25 @@ def _from_parquet(file: Path) -> list[dict[str, Any]]:
 
 # ---- two tables compared ----------------------------------------------------------------------------
 
-Verdict = Literal["better", "worse", "same", "failed", "new", "other images"]
+Verdict = Literal["better", "worse", "same", "unclear", "failed", "new", "other images"]
 
 
 class Change(msgspec.Struct, frozen=True):
     """A row beside the earlier one of the same subject, if there is one.
 
-    ``worse`` and ``better`` mean that the 95% intervals of top-1 do not overlap; ``failed`` that there was a result
-    and now there is none; ``other images`` that the fingerprints differ, so that the scores cannot be compared.
+    With the same weights on the same images, ``worse`` and ``better`` mean other counts than rounding explains. With
+    other weights they mean that Fisher's exact test of two samples finds a difference: ``p`` below 5%, corrected by
+    Holm's method for the number of such rows. Otherwise equal counts are the ``same``, others ``unclear``: stored
+    outputs, which ``zoo results metrics`` pairs, tell more. ``failed`` means that there was a result and now there is
+    none; ``other images`` that the fingerprints differ, so that the scores cannot be compared. ``method`` is how it was
+    decided.
     """
 
     verdict: Verdict
     row: Row
     before: Row | None
+    method: str = ""
+    p: float | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -208,20 +218,38 @@ def compare(rows: Sequence[Row], old: Sequence[Row]) -> list[Change]:
         about = " ".join(filter(None, (twice[0].task, twice[0].weights, twice[0].data, twice[0].setting)))
         raise DataError(f"The earlier table has {counts[twice[0].subject]} rows of {about}.", hint="Leave one of them.")
     before = {row.subject: row for row in old if row.status == "done"}
-    return [Change(_verdict(row, before.get(row.subject)), row, before.get(row.subject)) for row in rows]
+    changes = [_change(row, before.get(row.subject)) for row in rows]
+    tested = [number for number, change in enumerate(changes) if change.p is not None]
+    for number, p in zip(tested, holm([changes[number].p or 0.0 for number in tested]), strict=True):
+        changes[number] = _decided(changes[number], p, len(tested))
+    return changes
 
 
-def _verdict(row: Row, before: Row | None) -> Verdict:
+def _change(row: Row, before: Row | None) -> Change:
+    """Compares two rows; the verdict on what has a p-value is left to :func:`_decided`."""
     if before is None:
-        return "new"
+        return Change("new", row, None)
     if row.status != "done":
-        return "failed"
+        return Change("failed", row, before)
     if row.fingerprint != before.fingerprint:
-        return "other images"
-    if None in (row.low, row.high, before.low, before.high):
-        return "same"  # a task without a score that has an interval
-    assert row.low is not None
-    assert row.high is not None
-    assert before.low is not None
-    assert before.high is not None
-    return "worse" if row.high < before.low else "better" if row.low > before.high else "same"
+        return Change("other images", row, before)
+    if row.correct is None or before.correct is None or row.n is None or before.n is None:
+        return Change("same", row, before)  # a task without counts
+    if row.sha256 and row.sha256 == before.sha256:
+        difference = row.correct - before.correct
+        close = max(row.close or 0, before.close or 0)
+        verdict: Verdict = "same" if abs(difference) <= close else "worse" if difference < 0 else "better"
+        return Change(verdict, row, before, "counts, the same weights on the same images")
+    p = fisher((row.correct, row.n), (before.correct, before.n))
+    return Change("unclear", row, before, "Fisher's exact test of two samples", p)
+
+
+def _decided(change: Change, p: float, tests: int) -> Change:
+    row, before = change.row, change.before
+    assert before is not None
+    difference = (row.correct or 0) - (before.correct or 0)
+    verdict: Verdict = "same" if difference == 0 else "unclear"
+    if p < LEVEL:
+        verdict = "worse" if difference < 0 else "better"
+    method = change.method + (f", corrected for {tests} rows by Holm" if tests > 1 else "")
+    return Change(verdict, row, before, method, p)

@@ -16,8 +16,8 @@ from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
 from zoo.evaluation.score import Measured, provenance, weights_name
 from zoo.loading.create import info_of
-from zoo.manifest.schema import wilson
 from zoo.spec import Preprocess
+from zoo.statistics import wilson
 from zoo.system import storage
 from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import PixelModel, PixelTransform, gradient, under_attack

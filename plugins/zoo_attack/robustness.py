@@ -16,7 +16,7 @@ from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.score import Measured, provenance
 from zoo.loading.create import as_network, info_of
-from zoo.manifest.schema import wilson
+from zoo.statistics import wilson
 from zoo.system import storage
 from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import PixelModel, PixelTransform, check_labels, draw, under_attack

@@ -42,6 +42,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     init: str | None = None
     teacher: str | None = None
     device: str | None = None
+    checkpoint_every: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"[\w][\w.-]*", self.name) is None:
@@ -168,6 +169,7 @@ def train(training: dict[str, Any], output: str) -> str:
         recipe=asked.recipe,
         settings=asked.settings,
         device=asked.device,
+        checkpoint_every=asked.checkpoint_every,
         output=output,
         resume=Path(output, "config.json").exists(),
     )

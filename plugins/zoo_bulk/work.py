@@ -35,6 +35,7 @@ def evaluate(
         del settings["dtype"]
     report = by_name.evaluate(network, images, device=_device(options), **settings)
     low, high = report.interval
+    mean_low, mean_high = report.mean_class_interval or (None, None)
     row = {
         "n": report.n,
         "correct": report.correct,
@@ -42,6 +43,9 @@ def evaluate(
         "low": low,
         "high": high,
         "mean_class": report.mean_class,
+        "mean_low": mean_low,
+        "mean_high": mean_high,
+        "close": report.close,
         "top5": report.top5,
         "loss": None if report.loss is None else round(report.loss, _DIGITS),
         "fingerprint": report.fingerprint,

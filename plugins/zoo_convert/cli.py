@@ -152,8 +152,9 @@ def audit(context: click.Context, /, name: str, data: str, split: str, as_json: 
     """Score weights with each of the usual preprocessings.
 
     NAME may be a repository (hf-hub:OWNER/NAME). Other crops, interpolations, means and deviations than the manifest's
-    are tried once each, on the same images. Exits with 1 if the claimed top-1 lies outside of the 95% interval of the
-    manifest's own preprocessing. Of many that are tried, the best is too good by chance: confirm it with all images.
+    are tried once each, on the same images, and compared with it by McNemar's exact test, corrected for their number.
+    Exits with 1 if Fisher's exact test finds a difference between the claimed top-1 and the score of the manifest's own
+    preprocessing.
     """
     import msgspec
 
@@ -166,9 +167,17 @@ def audit(context: click.Context, /, name: str, data: str, split: str, as_json: 
     else:
         claim = f"claimed {audited.claimed:.3f}%" if audited.claimed is not None else "no claim"
         echo(f"{audited.weights} on {audited.data}: {len(audited.ways)} preprocessings tried, {claim}")
-        titles = ("preprocessing", "correct", "top-1", "95% interval")
+        if audited.comparison is not None:
+            echo(audited.comparison.message)
+        titles = ("preprocessing", "correct", "top-1", "95% interval", "p against the first")
         rows = [
-            (way.words, f"{way.correct:,} of {way.n:,}", f"{way.top1:.2f}%", "{:.2f} to {:.2f}".format(*way.interval))
+            (
+                way.words,
+                f"{way.correct:,} of {way.n:,}",
+                f"{way.top1:.2f}%",
+                "{:.2f} to {:.2f}".format(*way.interval),
+                "" if way.p is None else f"{way.p:.2g}",
+            )
             for way in audited.ways
         ]
         print_table(titles, rows, right=titles[1:])

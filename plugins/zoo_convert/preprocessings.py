@@ -7,12 +7,16 @@ import msgspec
 
 from zoo import data as datasets
 from zoo.data.image_set import stratified_split
-from zoo.evaluation import hook
+from zoo.evaluation import Report, claims, hook
+from zoo.evaluation.claims import Comparison
+from zoo.evaluation.outputs import Outputs
 from zoo.evaluation.score import check_classes
 from zoo.loading import ModelInfo
 from zoo.loading.create import as_network, info_of, require_classes
+from zoo.manifest import Score
 from zoo.spec import Preprocess
 from zoo.spec.preprocess import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, MNIST
+from zoo.statistics import holm, mcnemar
 
 _SCALES = {
     "ImageNet's": (IMAGENET.mean, IMAGENET.std),
@@ -27,7 +31,11 @@ _SCALES = {
 
 
 class Way(msgspec.Struct, frozen=True):
-    """A way to prepare images, in words, and its score: ``top1`` and Wilson's 95% ``interval`` in per cent."""
+    """A way to prepare images, in words, and its score: ``top1`` and Wilson's 95% ``interval`` in per cent.
+
+    ``p`` is that of McNemar's exact test against the manifest's own way, corrected for the number of ways by Holm's
+    method; None of that way itself.
+    """
 
     words: str
     preprocess: Preprocess
@@ -35,21 +43,25 @@ class Way(msgspec.Struct, frozen=True):
     n: int
     top1: float
     interval: tuple[float, float]
+    p: float | None = None
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """The usual ways to prepare images, the manifest's own first; ``claimed`` is a top-1 in per cent, if any is."""
+    """The usual ways to prepare images, the manifest's own first; ``claimed`` is a top-1 in per cent, if any is.
+
+    ``comparison`` is that of the claim with the score of the first.
+    """
 
     weights: str
     data: str
     claimed: float | None
     ways: list[Way]
+    comparison: Comparison | None = None
 
     @property
     def agrees(self) -> bool:
-        """Whether the claim lies within the interval of the manifest's own preprocessing, or there is none."""
-        low, high = self.ways[0].interval
-        return self.claimed is None or low <= self.claimed <= high
+        """Whether the claim agrees with the manifest's own preprocessing, or there is none."""
+        return self.comparison is None or self.comparison.agrees
 
 
 def audit(
@@ -72,18 +84,25 @@ def audit(
     images = datasets.load(data, split)
     check_classes(model, images)
     where = f"{images.name}/{images.split}"
-    if claim is None and info.weights is not None and where in info.weights.scores:
-        claim = info.weights.scores[where].top1
+    scores = info.weights.scores if info.weights is not None else {}
+    claimed = scores.get(where) if claim is None else Score(n=0, source="--claim", top1=claim)
     if limit < len(images):
         images = images.subset(stratified_split(images.labels, limit, "audit")[1], images.split)
     usual: dict[Preprocess, str] = {}
     for words, preprocess in _usual(info):
         usual.setdefault(preprocess, words)
-    ways = []
-    for preprocess, words in usual.items():
-        report = hook.evaluate(info.model, model, images, preprocess=preprocess, **options)
-        ways.append(Way(words, preprocess, report.correct, report.n, report.top1, report.interval))
-    return Audit(info.name, where, claim, ways)
+    reports: list[Report] = []
+    answers: list[Outputs] = []
+    for preprocess in usual:
+        reports.append(hook.evaluate(info.model, model, images, preprocess=preprocess, take=answers.append, **options))
+    is_right = [answer.ranked[:, 0] == images.labels for answer in answers]
+    values = [mcnemar(int((is_right[0] & ~own).sum()), int((~is_right[0] & own).sum())) for own in is_right[1:]]
+    ways = [
+        Way(words, preprocess, report.correct, report.n, report.top1, report.interval, p)
+        for (preprocess, words), report, p in zip(usual.items(), reports, [None, *holm(values)], strict=True)
+    ]
+    comparison = claims.two_samples(reports[0], claimed) if claimed is not None and claimed.top1 is not None else None
+    return Audit(info.name, where, claimed.top1 if claimed is not None else None, ways, comparison)
 
 
 def _usual(info: ModelInfo) -> Iterator[tuple[str, Preprocess]]:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from zoo.loading.create import create, info
-from zoo.manifest.schema import wilson
+from zoo.statistics import wilson
 
 if TYPE_CHECKING:
     from torch import nn

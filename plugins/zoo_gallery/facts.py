@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from zoo.manifest import Score, Weights, schema
+from zoo import statistics
+from zoo.manifest import Score, Weights
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.results import Row
 from zoo.spec import Model
@@ -292,5 +293,5 @@ def _trained(
 
 
 def _claim(split: str, score: Score) -> Claim:
-    found = schema.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
+    found = statistics.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
     return Claim(split, score, found)

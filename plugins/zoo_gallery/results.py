@@ -321,10 +321,16 @@ def _with(trained: Trained, rows: Iterable[Row]) -> Trained:
 def _verdict(trained: Trained, row: Row) -> str:
     """Compares with the score of the manifest on the same images: better, worse or same; nothing if there is none."""
     for claim in trained.claims:
-        if row.task == "evaluate" and claim.split == row.data and claim.interval and claim.score.fingerprint:
-            low, high = claim.interval
+        score = claim.score
+        if row.task == "evaluate" and claim.split == row.data and claim.interval and score.fingerprint:
             before = msgspec.structs.replace(
-                row, status="done", low=low, high=high, top1=claim.score.top1, fingerprint=claim.score.fingerprint
+                row,
+                status="done",
+                n=score.n,
+                correct=score.right,
+                top1=score.top1,
+                fingerprint=score.fingerprint,
+                sha256=trained.weights.sha256,
             )
             [change] = results.compare([row], [before])
             return change.verdict

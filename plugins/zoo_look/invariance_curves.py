@@ -18,7 +18,7 @@ from zoo.evaluation import batches, check_classes
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network
 from zoo.loading.create import info_of, require_classes
-from zoo.manifest.schema import Z95, wilson
+from zoo.statistics import Z95, wilson
 from zoo_look.network import name_of, opened, statistics
 from zoo_look.result import Look, new_figure
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import names
 from zoo.manifest import Score, Weights
-from zoo.manifest.schema import percent_interval, wilson
 from zoo.spec import Model
+from zoo.statistics import percent_interval, wilson
 from zoo_publish.source import Run
 
 if TYPE_CHECKING:

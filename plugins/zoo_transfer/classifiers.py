@@ -13,7 +13,7 @@ import msgspec
 from zoo.data.image_set import stratified_split
 from zoo.errors import DataError, RecipeError
 from zoo.evaluation import versions
-from zoo.manifest.schema import wilson
+from zoo.statistics import wilson
 from zoo.training.classifiers import (
     CLASSIFIERS,
     Classifier,

@@ -20,7 +20,6 @@ from zoo.cli import cli
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, FileFormatError, PluginError, SpecError
 from zoo.evaluation import Report, hook
-from zoo.evaluation.metrics import mcnemar
 from zoo.evaluation.outputs import Outputs, write_outputs
 from zoo.loading import ModelInfo
 from zoo.spec import Model, Preprocess
@@ -123,19 +122,6 @@ def test_an_identity_is_the_fingerprint_of_the_image_alone(stored: Stored) -> No
         assert str(alone) == f"sha256:{bytes(identities[number].tolist()).hex()}"
     decoded = ImageSet("noise", "test", stored.data.classes, stored.data.labels, read=stored.data.image, channels=1)
     assert torch.equal(decoded.identities, identities)
-
-
-@settings(max_examples=40)
-@given(st.integers(0, 400), st.integers(0, 400))
-def test_the_exact_test_is_the_binomial_test_of_scipy(first: int, second: int) -> None:
-    expected = binomtest(first, first + second).pvalue if first + second else 1.0
-    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
-
-
-def test_an_exact_test_of_many_images_is_finite() -> None:
-    assert mcnemar(3_000, 3_000) == 1.0
-    assert mcnemar(2_900, 3_100) == pytest.approx(binomtest(2_900, 6_000).pvalue, rel=1e-6)
-    assert mcnemar(10, 20_000) == 0.0
 
 
 def test_two_networks_are_compared_on_the_images_that_both_saw(stored: Stored, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scores: right counts, Wilson's interval, comparison with a claim."""
+"""Scores: right counts, comparison with a claim."""
 
 import re
 from types import SimpleNamespace
@@ -7,20 +7,18 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import binomtest
+from scipy.stats import fisher_exact
 from torch import Tensor, nn
 
 import zoo
 import zoo_look as look
 from zoo.data import ImageSet
 from zoo.errors import DataError, SpecError, WeightsError
-from zoo.evaluation import evaluate
-from zoo.evaluation.claims import check
+from zoo.evaluation import claims, evaluate
+from zoo.evaluation.claims import Comparison, check
+from zoo.evaluation.score import Tally, rounding_of
 from zoo.manifest import Score
-from zoo.manifest.schema import wilson
 from zoo.spec import Preprocess
 from zoo_attack import robustness
 from zoo_attack.patch_training import train_patch
@@ -153,32 +151,69 @@ def test_top5_of_five_classes_says_nothing() -> None:
     assert evaluate(Constant([0.0] * 5), few, preprocess=PREPROCESS).top5 is None
 
 
-@given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilsons_interval_is_scipys(counts: tuple[int, int]) -> None:
-    correct, n = counts
-    expected = binomtest(correct, n).proportion_ci(0.95, method="wilson")
-    assert wilson(correct, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_wilsons_interval_of_no_trials_or_of_more_right_than_trials_is_refused() -> None:
-    for correct, n in ((0, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="expected 0 <= correct"):
-            wilson(correct, n)
-
-
 def claim(**fields: Any) -> Score:
     return Score(**{"n": COUNT, "source": "the paper", **fields})
 
 
-def test_a_claim_agrees_where_it_lies_in_the_interval() -> None:
+def test_a_claim_on_the_same_images_agrees_only_with_the_same_count() -> None:
     report = evaluate(network(), images(), preprocess=PREPROCESS)
-    low, high = report.interval
-    assert check(report, claim(top1=report.top1)).agrees
-    assert check(report, claim(top1=low)).agrees
-    assert check(report, claim(top1=high)).agrees
-    assert not check(report, claim(top1=high + 0.001)).agrees
-    assert not check(report, claim(top1=max(0, low - 0.001))).agrees
+    assert report.close == 0
+
+    def compared(more: int) -> Comparison:
+        correct = report.correct + more
+        return check(report, claim(top1=100 * correct / COUNT, correct=correct, fingerprint=report.fingerprint))
+
+    assert [compared(more).agrees for more in (-1, 0, 1, 3)] == [False, True, False, False]
+    assert (
+        "3 fewer on the same images, and for 0 of them the two best logits lie within rounding" in compared(3).message
+    )
+    near = msgspec.structs.replace(report, close=1)
+    far, one = (claim(top1=2 * (6 + more), correct=6 + more, fingerprint=report.fingerprint) for more in (2, 1))
+    assert (report.correct, check(near, one).agrees, check(near, far).agrees) == (6, True, False)
+
+
+def test_images_whose_two_best_logits_lie_within_rounding_are_counted() -> None:
+    """By hand: the rounding of float32 is 1e-5 of the largest logit on each side."""
+    tally = Tally(3)
+    best = [[5.0, 5.0, 0.0], [100.0, 99.9981, 0.0], [100.0, 99.9979, 0.0], [-100.0, -1e-4, 0.0], [1.0, 0.0, 0.0]]
+    tally.add_logits(torch.tensor(best), torch.zeros(5, dtype=torch.int64))
+    assert tally.scores()["close"] == 3
+    coarse = Tally(3, rounding_of("cpu", "bfloat16"))
+    coarse.add_logits(torch.tensor([[100.0, 95.0, 0.0], [100.0, 93.0, 0.0]]), torch.zeros(2, dtype=torch.int64))
+    assert coarse.scores()["close"] == 1
+    alone = Tally(1)
+    alone.add_logits(torch.ones(4, 1), torch.zeros(4, dtype=torch.int64))
+    assert alone.scores()["close"] == 0
+
+
+def test_a_claim_on_images_without_a_name_is_compared_as_another_sample() -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    for correct in (0, 1, 6, 13, 14, 15, 30):
+        compared = check(report, claim(top1=100 * correct / COUNT))
+        p = fisher_exact([[report.correct, COUNT - report.correct], [correct, COUNT - correct]]).pvalue
+        assert compared.p == pytest.approx(p, rel=1e-6)
+        assert compared.agrees == (p >= 0.05)
     assert "the paper" in check(report, claim(top1=50.0)).message
+
+
+def test_a_claim_that_leaves_out_images_is_of_those_that_it_names() -> None:
+    whole = images()
+    kept = [number for number in range(COUNT) if number not in (3, 17)]
+    report = evaluate(network(), whole.subset(kept, "test"), preprocess=PREPROCESS)
+    about = claim(n=COUNT - 2, top1=report.top1, fingerprint=report.fingerprint, without=(3, 17))
+    numbers = claims.left_in(about, whole)
+    assert numbers is not None
+    assert numbers.tolist() == kept
+    assert claims.left_in(about, whole.subset(kept, "test")) is None
+    assert claims.left_in(claim(top1=1.0), whole) is None
+
+
+def test_bounds_are_of_all_images_wrong_and_all_right() -> None:
+    score = Score(n=8, source="x", top1=75.0, correct=6, without=(1, 9))
+    assert (score.bounds, Score(n=8, source="x", top1=75.0).bounds) == ((60.0, 80.0), None)
+    for fields in ({"without": (2, 2)}, {"without": (3, 1)}, {"top1": 80.0}, {"correct": 9}):
+        with pytest.raises(ValueError, match=r"ascend|correct ="):
+            msgspec.structs.replace(score, **fields)
 
 
 def test_a_claim_without_top1_does_not_agree() -> None:
@@ -197,9 +232,9 @@ def test_other_images_confirm_nothing_unless_they_are_said_to_do(about: dict[str
     report = evaluate(network(), images(), preprocess=PREPROCESS)
     compared = check(report, claim(top1=report.top1, **about))
     assert not compared.agrees
-    assert re.search("the published score is on .*, so it is neither confirmed nor refuted", compared.message)
+    assert re.search("the claim is on .*, so it is neither confirmed nor refuted", compared.message)
     assert check(report, claim(top1=report.top1, **about), allow_other_images=True).agrees
-    assert not check(report, claim(top1=report.interval[1] + 1, **about), allow_other_images=True).agrees
+    assert not check(report, claim(top1=50.0, **about), allow_other_images=True).agrees
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "torch.bfloat16"])

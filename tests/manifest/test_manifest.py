@@ -330,6 +330,22 @@ def assert_read_or_refused(text: str) -> None:
         assert not entry.path.startswith("/")
 
 
+@pytest.mark.parametrize(
+    "text", ["[net.one]\nfile = 'one'\npinned = false", "[net.one]\nfile = 'one'\npinned = false\n"]
+)
+def test_a_new_entry_follows_after_one_blank_line(text: str) -> None:
+    [one] = parse(text)
+    two = msgspec.structs.replace(one, tag="two")
+    assert writing.with_entry(text, two) == f"{text.rstrip()}\n\n{render(two)}"
+
+
+def test_an_entry_that_is_replaced_leaves_what_stands_above_the_next() -> None:
+    above = "[net.one]\nfile = 'one'\npinned = false\n"
+    rest = "\n# Of the second.\n\n[net.two]\nfile = 'two'\npinned = false\n"
+    other = msgspec.structs.replace(parse(above)[0], file="other")
+    assert writing.with_entry(above + rest, other) == render(other) + rest
+
+
 DIGESTS = ["sha512:" + "0a" * 64, "sha384:" + "0a" * 48, "sha1:" + "0a" * 20, "md5:" + "0a" * 16]
 
 

@@ -65,9 +65,14 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 def make(kind: str, folder: Path, ending: str) -> Path:
     """Returns a new hostile file in ``folder``."""
-    place = folder / f"hostile{ending}"
-    KINDS[kind](place)
-    return place
+    return place(kind, folder / f"hostile{ending}")
+
+
+def place(kind: str, file: Path) -> Path:
+    """Returns the ``file``, made hostile."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    KINDS[kind](file)
+    return file
 
 
 def state_of(place: Path) -> tuple[int, ...]:

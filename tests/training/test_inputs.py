@@ -13,6 +13,7 @@ from msgspec import structs
 from support.ranks import OneOf
 from support.small_training import PREPROCESS, RECIPE, StopAt, assert_same, images, rows, run
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import zoo
@@ -174,6 +175,21 @@ def test_a_network_of_one_size_is_told_before_training(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the network does not take images of 4x4 pixels"):
         run(tmp_path / "run", recipe)  # its classifier takes 8x8
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
+def test_compiled_training_takes_the_steps_of_plain_training(tmp_path: Path) -> None:
+    """Of one layer, which compiles soonest; the next test compiles convolutions of two sizes."""
+    fields = {"epochs": 2, "batch_size": 36, "lr": 0.05, "precision": "float32"}
+    linear = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4))  # noqa: E731
+    ends = []
+    for name, is_compiled in (("plain", False), ("compiled", True)):
+        torch.manual_seed(0)
+        counters.clear()
+        ends.append(run(tmp_path / name, Recipe(**fields, compile=is_compiled), model=linear()))
+        assert bool(counters["frames"]["ok"]) == is_compiled
+    for key, value in ends[0].items():
+        torch.testing.assert_close(ends[1][key], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -18,14 +18,9 @@ from zoo.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import nn
-
     from zoo.evaluation import Report
     from zoo.evaluation.calibration import Calibration
     from zoo.evaluation.claims import Comparison
-    from zoo.manifest import Score
 
 
 @click.command(epilog="Example: zoo predict resnet20.digits digit.png")
@@ -118,9 +113,12 @@ def evaluate(
     keywords |= {"dtype": None if dtype == "float32" else dtype, "command": _command(context, name)}
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
         model = create_trained(name, weights=weights, **options.read_args(args))
-        claims = _claims(model) if check else {}
-        report = by_name.evaluate(model, data, split, progress=progress, **keywords)
-    comparison = _compare(report, claims, allow_other_images) if check else None
+        comparison: Comparison | None = None
+        if check:
+            keywords["allow_other_images"] = allow_other_images
+            report, comparison = by_name.check(model, data, split, progress=progress, **keywords)
+        else:
+            report = by_name.evaluate(model, data, split, progress=progress, **keywords)
     if as_json:
         import msgspec
 
@@ -128,29 +126,6 @@ def evaluate(
     else:
         _print_report(report, comparison)
     context.exit(0 if comparison is None or comparison.agrees else 1)
-
-
-def _claims(model: "nn.Module") -> "Mapping[str, Score]":
-    from zoo.errors import WeightsError
-    from zoo.loading.create import info_of
-
-    info = info_of(model)
-    if info.weights is None or not info.weights.scores:
-        raise WeightsError(f"The manifest claims no score of {info.name}.")
-    return info.weights.scores
-
-
-def _compare(report: "Report", claims: "Mapping[str, Score]", allow_other_images: bool) -> "Comparison":
-    from zoo.errors import WeightsError
-    from zoo.evaluation import claims as claimed
-
-    where = f"{report.dataset}/{report.split}"
-    if where not in claims:
-        raise WeightsError(
-            f"The manifest claims no score of {report.weights} on {where}.",
-            hint=f"It claims scores on {', '.join(claims)}.",
-        )
-    return claimed.check(report, claims[where], allow_other_images=allow_other_images)
 
 
 def _command(context: click.Context, name: str) -> str:
@@ -167,12 +142,19 @@ def _command(context: click.Context, name: str) -> str:
     return shlex.join(words)
 
 
+def _mean_class(report: "Report") -> str:
+    interval = report.mean_class_interval
+    words = "" if interval is None else f"  (95% interval {interval[0]:.3f} to {interval[1]:.3f}, bootstrap by class)"
+    return f"{report.mean_class:.3f}%{words}"
+
+
 def _print_report(report: "Report", comparison: "Comparison | None") -> None:
     low, high = report.interval
+    of = f"{report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f}, Wilson"
     echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
     facts = [
-        ("top-1", f"{report.top1:.3f}%  ({report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f})"),
-        ("mean class", f"{report.mean_class:.3f}%"),
+        ("top-1", f"{report.top1:.3f}%  ({of})"),
+        ("mean class", _mean_class(report)),
         ("top-5", f"{report.top5:.3f}%" if report.top5 is not None else ""),
         ("loss", f"{report.loss:.4f}" if report.loss is not None else ""),
         ("speed", f"{report.images_per_s:,.0f} images/s on {report.device}, {report.dtype}"),

@@ -2,13 +2,13 @@
 
 import click
 
-from zoo import registry
+from zoo import registry, statistics
 from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
 from zoo.loading import resolve
-from zoo.manifest import Probe, Score, Weights, schema
+from zoo.manifest import Probe, Score, Weights
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
 from zoo.training import choice, reproduce
@@ -153,11 +153,15 @@ def _score(score: Score) -> str:
     shares = {"top-1": score.top1, "top-5": score.top5}
     parts = [f"{name} {share:g}%{_interval(share, score)}" for name, share in shares.items() if share is not None]
     parts += [f"mean over classes {score.mean_class:g}%" if score.mean_class is not None else ""]
-    return ", ".join(filter(None, [*parts, f"{score.n:,} images", score.source]))
+    images = f"{score.n:,} images"
+    if score.bounds:
+        whole = f"{score.n + len(score.without):,}: {score.bounds[0]:.2f} to {score.bounds[1]:.2f}%"
+        images += f" ({len(score.without)} of the data set are left out; on all {whole})"
+    return ", ".join(filter(None, [*parts, images, score.source]))
 
 
 def _interval(share: float, score: Score) -> str:
-    found = schema.percent_interval(share, score.n, score.correct if share == score.top1 else None)
+    found = statistics.percent_interval(share, score.n, score.correct if share == score.top1 else None)
     return f" ({found[0]:.2f} to {found[1]:.2f})" if found else ""
 
 

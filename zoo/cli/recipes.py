@@ -112,7 +112,7 @@ def _duration(seconds: float) -> str:
 _SAID = {
     "file": "bit-identical, the same file",
     "tensors": "bit-identical tensors, another header",
-    "score": "the same score within the interval, not bit-identical",
+    "score": "other bits, the same score as far as two samples tell",
     "different": "different",
 }
 
@@ -133,8 +133,8 @@ _SAID = {
 def reproduce(context: click.Context, /, name: str, output: Path | None, as_json: bool, **keywords: Any) -> None:
     """Train weights again from their training record.
 
-    Prints whether the result is bit-identical, has the same score within its 95% interval, or is different, and what
-    differs from the record. Exits 1 if different. Ctrl-C writes a checkpoint; --resume continues.
+    Prints whether the result is bit-identical, has the same score as far as two samples tell, or is different, and
+    what differs from the record. Exits 1 if different. Ctrl-C writes a checkpoint; --resume continues.
     """
     from zoo.training import reproduce as reproduction
 

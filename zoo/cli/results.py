@@ -37,8 +37,8 @@ def results() -> None:
 def show(context: click.Context, file: Path, against: Path | None, as_json: bool) -> None:
     """Show a table of results, or compare two.
 
-    A score is better or worse than before if the 95% intervals do not overlap. FILE is a CSV or Parquet file that
-    zoo bulk wrote.
+    On the same images, the same weights are better or worse if the counts differ by more than rounding; other weights
+    if Fisher's exact test finds a difference. FILE is a CSV or Parquet file that zoo bulk wrote.
     """
     from zoo import results
 
@@ -117,12 +117,13 @@ def print_changes(changes: "Sequence[Change]") -> None:
             " ".join(filter(None, (change.row.weights, change.row.data, change.row.attack))),
             _interval(change.before),
             _interval(change.row),
+            change.method + (f", p = {change.p:.2g}" if change.p is not None else ""),
         )
         for change in changes
         if change.verdict not in ("same", "new")
     ]
     if rows:
-        print_table(("verdict", "weights", "before", "now"), rows)
+        print_table(("verdict", "weights", "before", "now", "by"), rows)
     counts = Counter(change.verdict for change in changes)
     note("Against the earlier results: " + ", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
 
@@ -130,7 +131,7 @@ def print_changes(changes: "Sequence[Change]") -> None:
 def _interval(row: "Row | None") -> str:
     if row is None or row.top1 is None:
         return row.reason if row is not None else ""
-    return f"{row.top1:.2f}% ({row.low:.2f} to {row.high:.2f})"
+    return f"{row.top1:.2f}%" + (f" ({row.correct:,} of {row.n:,})" if row.correct is not None else "")
 
 
 _PAIRS = 10
@@ -167,15 +168,17 @@ def _print_metrics(scores: "Metrics", *, with_classes: bool) -> None:
     from zoo.evaluation import metrics as evaluated
 
     low, high = scores.interval
+    mean_low, mean_high = scores.mean_class_interval
+    of = f"{scores.correct:,} of {scores.n:,}; 95% interval {low:.3f} to {high:.3f}, Wilson"
     echo(f"{scores.weights} on {scores.dataset}/{scores.split}")
     print_facts(
         [
-            (
-                "top-1",
-                f"{scores.top1:.3f}%  ({scores.correct:,} of {scores.n:,}; 95% interval {low:.3f} to {high:.3f})",
-            ),
+            ("top-1", f"{scores.top1:.3f}%  ({of})"),
             ("top-k", ", ".join(f"{k}: {share:.3f}%" for k, share in enumerate(scores.topk, start=1))),
-            ("mean class", f"{scores.mean_class:.3f}%"),
+            (
+                "mean class",
+                f"{scores.mean_class:.3f}%  (95% interval {mean_low:.3f} to {mean_high:.3f}, bootstrap by class)",
+            ),
             ("cross-entropy", "" if scores.nll is None else f"{scores.nll:.4f}"),
             ("calibration", "" if scores.ece is None else f"expected error {100 * scores.ece:.2f}% in 15 bins"),
             ("Brier score", "" if scores.brier is None else f"{scores.brier:.4f}"),

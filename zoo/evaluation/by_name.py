@@ -2,7 +2,9 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import hook
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet
     from zoo.data.readers.torch_dataset import PreparedBatches
     from zoo.evaluation import Report
+    from zoo.evaluation.claims import Comparison
     from zoo.evaluation.outputs import Outputs
     from zoo.loading import ModelInfo, Network
+    from zoo.manifest import Score
 
 log = logging.getLogger("zoo")
 
@@ -64,14 +68,68 @@ def evaluate(
         >>> report.n, report.top1 > 95
         (360, True)
     """
-    from zoo import data as datasets
-    from zoo import evaluation
-    from zoo.data.readers.torch_dataset import PreparedBatches
     from zoo.evaluation.outputs import write_outputs
 
     if isinstance(model, str):
         device = distributed.current().device(device)
-    model = as_network(model, weights=weights)
+    network = as_network(model, weights=weights)
+    images = _images(network, data, split)
+    info = info_of(network)
+    collected: list[Outputs] = []
+    if outputs is not None:
+        _require_images(images, outputs)
+        options["take"] = collected.append
+    report = hook.evaluate(info.model, network, images, preprocess=info.preprocess, device=device, **options)
+    if outputs is not None:
+        write_outputs(Path(outputs), collected[0], cast("ImageSet", images), report, sha256_of(info))
+    return report
+
+
+def check(
+    model: "Network",
+    data: "str | Path | ImageSet | None" = None,
+    split: str = "test",
+    *,
+    allow_other_images: bool = False,
+    outputs: str | Path | None = None,
+    **options: Any,
+) -> "tuple[Report, Comparison]":
+    """Scores a network as :func:`evaluate` does, and compares the score with that of its manifest.
+
+    A claim that leaves out images of the whole data set is compared on those that it is about; the report is on all.
+    Raises :class:`WeightsError` if the manifest claims no score on these images.
+    """
+    from zoo.evaluation import claims
+    from zoo.evaluation.outputs import write_outputs
+
+    info = info_of(model)
+    images = cast("ImageSet", _images(model, data, split))
+    claim = _claim(info, f"{images.name}/{images.split}")
+    numbers = claims.left_in(claim, images)
+    collected: list[Outputs] = []
+    if outputs is not None or numbers is not None:
+        _require_images(images, outputs)
+        options["take"] = collected.append
+    report = hook.evaluate(info.model, model, images, preprocess=info.preprocess, **options)
+    if outputs is not None:
+        write_outputs(Path(outputs), collected[0], images, report, sha256_of(info))
+    if numbers is None:
+        return report, claims.check(report, claim, allow_other_images=allow_other_images)
+    part = images.subset(numbers, images.split)
+    options |= {"device": report.device, "dtype": None if report.dtype == "float32" else report.dtype}
+    of_part = collected[0].subset(numbers).report(model, part, report.seconds, options)
+    comparison = claims.check(of_part, claim)
+    words = f"{comparison.message}; it leaves out {len(claim.without)} of the {len(images):,} images"
+    return report, msgspec.structs.replace(comparison, message=words)
+
+
+def _images(
+    model: "Network", data: "str | Path | ImageSet | Dataset[Any] | DataLoader[Any] | None", split: str
+) -> "ImageSet | PreparedBatches":
+    """Returns the images, by default of the data set whose classes the weights know, with classes of ``model``."""
+    from zoo import data as datasets
+    from zoo import evaluation
+
     info = info_of(model)
     require_classes(model)
     if data is None or data == "":
@@ -84,17 +142,27 @@ def evaluate(
         images = data if isinstance(data, datasets.ImageSet) else _of_torch(data, split, model, info)
     evaluation.check_classes(model, images)
     _warn_of_training_images(info, images)
-    if outputs is None:
-        return hook.evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
+    return images
+
+
+def _require_images(images: "ImageSet | PreparedBatches", outputs: str | Path | None) -> None:
+    from zoo.data.readers.torch_dataset import PreparedBatches
+
     if isinstance(images, PreparedBatches) or distributed.current().count > 1:
         got = "a data loader" if isinstance(images, PreparedBatches) else "several processes"
-        raise SpecError(f"outputs = {str(outputs)!r}: expected images in one process, got {got}.")
-    collected: list[Outputs] = []
-    report = hook.evaluate(
-        info.model, model, images, preprocess=info.preprocess, device=device, take=collected.append, **options
-    )
-    write_outputs(Path(outputs), collected[0], images, report, sha256_of(info))
-    return report
+        what = "A claim that leaves out images" if outputs is None else f"outputs = {str(outputs)!r}"
+        raise SpecError(f"{what}: expected images in one process, got {got}.")
+
+
+def _claim(info: "ModelInfo", where: str) -> "Score":
+    """Returns the score of the manifest on ``where``."""
+    scores = info.weights.scores if info.weights is not None else {}
+    if where not in scores:
+        raise WeightsError(
+            f"The manifest claims no score of {info.name} on {where}.",
+            hint=f"It claims scores on {', '.join(scores)}." if scores else "",
+        )
+    return scores[where]
 
 
 def _of_torch(

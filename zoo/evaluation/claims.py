@@ -1,18 +1,30 @@
-"""Compares measured scores with published ones."""
+"""Compares measured scores with published ones, and with those of other trainings.
+
+The question decides the method. Measured again on the same images, a score differs by rounding alone: the counts are
+compared, and the images whose two best logits lie within rounding may differ. On other images, or by another training,
+it differs by chance as well: Fisher's exact test of two samples.
+"""
+
+from typing import Literal
 
 import msgspec
+import torch
 
 from zoo.data.image_set import ImageSet
 from zoo.evaluation.score import OF_LABELS, Report, fingerprint_of
 from zoo.manifest import Score
-from zoo.manifest.schema import wilson
+from zoo.statistics import LEVEL, fisher, wilson
+
+Method = Literal["", "counts", "Fisher's exact test"]
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Whether a measured score agrees with a claimed one, and in words."""
+    """Whether a measured score agrees with a claimed one, in words, by which method, and with which p-value."""
 
     agrees: bool
     message: str
+    method: Method = ""
+    p: float | None = None
 
 
 def confirm(report: Report, data: ImageSet) -> Report:
@@ -42,30 +54,85 @@ def confirm(report: Report, data: ImageSet) -> Report:
     )
 
 
-def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> Comparison:
-    """Returns whether the claimed top-1 lies within the measured interval, on the images that the claim is about.
-
-    Other images confirm nothing, unless ``allow_other_images``: then the numbers alone are compared. Where
-    claim and report do not both name their pixels, their counts of images tell.
+def left_in(claim: Score, data: ImageSet) -> torch.Tensor | None:
+    """Returns the numbers of the images that ``claim`` is about, int64, if ``data`` also has those that it leaves
+    out; None otherwise.
     """
-    low, high = report.interval
-    measured = f"measured top-1 {report.top1:.3f}% ({report.correct} of {report.n}), 95% [{low:.3f}, {high:.3f}]"
+    if not claim.without or len(data) != claim.n + len(claim.without) or claim.without[-1] >= len(data):
+        return None
+    is_in = torch.ones(len(data), dtype=torch.bool)
+    is_in[list(claim.without)] = False
+    return is_in.nonzero()[:, 0]
+
+
+def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> Comparison:
+    """Returns whether a score, measured with the weights that ``claim`` is about, agrees with it.
+
+    On the same images the counts must be equal, but for the images that are close. Other images confirm nothing,
+    unless ``allow_other_images``: then two samples are compared. So they are if claim and report do not both name their
+    pixels and have equally many images.
+    """
+    measured = f"measured top-1 {_share(report.correct, report.n)}"
     if report.stated_by:
         return Comparison(False, f"{measured}, by the account of {report.stated_by}, which saw the labels")
     if claim.top1 is None:
         return Comparison(False, f"{measured}; {claim.source} states no top-1 to compare with")
-    agrees = low <= claim.top1 <= high
-    message = f"{measured}; claimed {claim.top1:.3f}% ({claim.source}): {'agrees' if agrees else 'does not agree'}"
+    if has_same_images(report, claim):
+        return _counts(report, claim)
+    comparison = two_samples(report, claim)
+    are_others, words = _other_images(report, claim)
+    agrees = comparison.agrees
+    if are_others and not allow_other_images:
+        agrees = False
+        words += ", so it is neither confirmed nor refuted"
+    return msgspec.structs.replace(comparison, agrees=agrees, message=comparison.message + words)
+
+
+def has_same_images(report: Report, claim: Score) -> bool:
+    """Returns whether both are known to be of the same pixels and labels."""
+    return claim.fingerprint == report.fingerprint and claim.fingerprint.startswith("sha256:")
+
+
+def two_samples(report: Report, claim: Score) -> Comparison:
+    """Returns whether the scores of two samples, of images or of trainings, differ by no more than chance."""
+    n = claim.n or report.n  # some publishers name no number
+    p = fisher((report.correct, report.n), (round((claim.top1 or 0) * n / 100), n))
+    agrees = p >= LEVEL
+    message = (
+        f"measured top-1 {_share(report.correct, report.n)}; claimed {claim.top1:.3f}% ({claim.source}): "
+        f"{'agrees' if agrees else 'does not agree'}, Fisher's exact test of two samples, p = {p:.2g}"
+    )
+    return Comparison(agrees, message, "Fisher's exact test", p)
+
+
+def _counts(report: Report, claim: Score) -> Comparison:
+    difference = report.correct - claim.right
+    close = report.close or 0
+    agrees = abs(difference) <= close
+    said = f"measured {report.correct:,} of {report.n:,}, claimed {claim.right:,} ({claim.source})"
+    if difference == 0:
+        return Comparison(True, f"{said}: the same count on the same images", "counts")
+    far = f"{abs(difference):,} {'more' if difference > 0 else 'fewer'} on the same images"
+    which = (
+        "and without logits it is unknown for which of them rounding decides"
+        if report.close is None
+        else f"and for {close:,} of them the two best logits lie within rounding"
+    )
+    return Comparison(agrees, f"{said}: {far}, {which}: {'agrees' if agrees else 'does not agree'}", "counts")
+
+
+def _other_images(report: Report, claim: Score) -> tuple[bool, str]:
+    """Returns whether the images are known to be others, and in words."""
     are_others = claim.n != report.n
-    if are_others:
-        message += f"; the published score is on {claim.n:,} images, this one on {report.n:,}"
+    message = f"; the claim is on {claim.n:,} images, this score on {report.n:,}" if are_others else ""
     names_labels = [fingerprint.startswith(OF_LABELS) for fingerprint in (claim.fingerprint, report.fingerprint)]
     if claim.fingerprint and names_labels[0] != names_labels[1]:
         message += "; images were not compared, because only one of the fingerprints covers pixels"
     elif claim.fingerprint and claim.fingerprint != report.fingerprint:
-        message += f"; the published score is on other images ({claim.fingerprint[:19]}, got {report.fingerprint[:19]})"
+        message += f"; the claim is on other images ({claim.fingerprint[:19]}, got {report.fingerprint[:19]})"
         are_others = True
-    if are_others and not allow_other_images:
-        message += ", so it is neither confirmed nor refuted"
-        agrees = False
-    return Comparison(agrees, message)
+    return are_others, message
+
+
+def _share(correct: int, n: int) -> str:
+    return f"{100 * correct / n:.3f}% ({correct:,} of {n:,})"

@@ -12,7 +12,7 @@ from zoo.errors import DataError
 from zoo.evaluation.calibration import measures_of
 from zoo.evaluation.outputs import StoredOutputs, answers, read_outputs
 from zoo.evaluation.score import Tally
-from zoo.manifest.schema import wilson
+from zoo.statistics import mcnemar, wilson
 
 
 class OfClass(msgspec.Struct, frozen=True):
@@ -46,6 +46,7 @@ class Metrics(msgspec.Struct, frozen=True):
     top1: float
     interval: tuple[float, float]
     mean_class: float
+    mean_class_interval: tuple[float, float]
     topk: list[float]
     nll: float | None
     ece: float | None
@@ -109,7 +110,7 @@ def measure(file: str | Path) -> Metrics:
         split=about.report.split,
         fingerprint=about.report.fingerprint,
         n=len(labels),
-        **{name: scores[name] for name in ("correct", "top1", "interval", "mean_class")},
+        **{name: scores[name] for name in ("correct", "top1", "interval", "mean_class", "mean_class_interval")},
         topk=[100 * count / len(labels) for count in ranks],
         nll=calibration.get("nll"),
         ece=calibration.get("ece"),
@@ -154,18 +155,6 @@ def compare(first: str | Path, second: str | Path) -> Agreement:
     same = int((chosen[0] == chosen[1]).sum())
     p = mcnemar(only_first, only_second)
     return Agreement(name, other, len(numbers[0]), same, both, only_first, only_second, neither, p)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Returns the two-sided p-value of McNemar's exact test: a binomial test of ``only_first`` in the sum, with one
-    half.
-    """
-    n, least = only_first + only_second, min(only_first, only_second)
-    term = ways = 1
-    for k in range(least):
-        term = term * (n - k) // (k + 1)
-        ways += term
-    return min(1.0, 2 * ways / (1 << n))
 
 
 def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from zoo.data.image_set import ImageSet
 from zoo.data.preprocess import Transform
 from zoo.errors import FileFormatError
 from zoo.evaluation.forward import batches, device_of, in_eval_mode, precision_of
-from zoo.evaluation.score import TOP, Report, Tally, provenance
+from zoo.evaluation.score import TOP, Report, Tally, provenance, rounding_of
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 
@@ -85,6 +85,10 @@ class Outputs(NamedTuple):
         logits = [batch.logits for batch in batches if batch.logits is not None]
         return cls(torch.cat([batch.ranked for batch in batches]), torch.cat(logits) if logits else None)
 
+    def subset(self, indices: Tensor) -> "Outputs":
+        """Returns those to the images ``indices``, int64."""
+        return Outputs(self.ranked[indices], None if self.logits is None else self.logits[indices])
+
     def mistakes(self, data: ImageSet) -> Answers:
         """Returns the confusion matrix and the mistakes; raises :class:`ValueError` for a class that ``data`` does
         not have.
@@ -98,7 +102,8 @@ class Outputs(NamedTuple):
         self, model: nn.Module, data: ImageSet, seconds: float, options: dict[str, Any], command: str = ""
     ) -> Report:
         """Returns the report; ``options`` are those of the hook."""
-        tally = Tally(len(data.classes))
+        device, precision = options.get("device") or device_of(model), precision_of(options.get("dtype"))
+        tally = Tally(len(data.classes), rounding_of(device, precision))
         if self.logits is None:
             tally.add_classes(self.ranked, data.labels)
         else:
@@ -108,8 +113,8 @@ class Outputs(NamedTuple):
             **tally.scores(),
             images_per_s=tally.done / seconds,
             seconds=seconds,
-            device=str(options.get("device") or device_of(model)),
-            dtype=precision_of(options.get("dtype")),
+            device=str(device),
+            dtype=precision,
         )
 
 

@@ -1,6 +1,7 @@
 """Scores with intervals: what a measurement records, the counts of right answers, and what follows from them."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -16,8 +17,8 @@ from zoo.data.preprocess import Transform
 from zoo.data.readers.torch_dataset import PreparedBatches
 from zoo.errors import DataError
 from zoo.evaluation.forward import batches, device_of, precision_of, require_classes, require_logits, run
-from zoo.manifest.schema import wilson
 from zoo.spec import Preprocess
+from zoo.statistics import mean_interval, wilson
 from zoo.system import distributed
 from zoo.system.distributed import Processes
 from zoo.system.machine import versions
@@ -93,15 +94,31 @@ def fingerprint_of(data: ImageSet | PreparedBatches, streamed: Fingerprint | Non
     return data.fingerprint if data.pixels is not None else fingerprint_of_labels(data)
 
 
+ROUNDING = {"float32": 1e-5, "cuda/float32": 1e-3, "bfloat16": 3e-2}
+"""How far a logit differs on another machine, relative to the largest of its image, by dtype or ``device/dtype``.
+
+Those of the weights that ship lie within 4e-6 of onnxruntime's; convolutions of a GPU round to the ten bits of TF32.
+"""
+
 TOP = 5
 """Classes of which one must be right for top-5. It says nothing about fewer than six classes."""
 
 
-class Tally:
-    """Takes in a network's logits, or its classes, for images whose labels number ``classes`` classes."""
+def rounding_of(device: torch.device | str, precision: str) -> float:
+    """Returns how far a logit may differ on another machine, relative to the largest of its image."""
+    return ROUNDING.get(f"{torch.device(device).type}/{precision}", ROUNDING[precision])
 
-    def __init__(self, classes: int) -> None:
+
+class Tally:
+    """Takes in a network's logits, or its classes, for images whose labels number ``classes`` classes.
+
+    ``rounding`` is that of the logits, relative to the largest of an image.
+    """
+
+    def __init__(self, classes: int, rounding: float = ROUNDING["float32"]) -> None:
         self.done = 0
+        self._rounding = rounding
+        self._close = 0
         self._of_class, self._right_of_class = torch.zeros(2, classes, dtype=torch.int64)
         self._right5 = 0
         self._loss = 0.0
@@ -113,6 +130,8 @@ class Tally:
         self._count(logits.topk(min(TOP, classes), dim=1).indices, labels, classes > TOP)
         self._loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
         self._has_loss = True
+        best = logits.topk(2, dim=1).values if classes > 1 else logits.new_tensor([[math.inf, 0.0]])
+        self._close += int((best[:, 0] - best[:, -1] <= 2 * self._rounding * logits.abs().amax(dim=1)).sum())
 
     def add_classes(self, ranked: Tensor, labels: Tensor) -> None:
         """Takes in the classes of images, int64 B k, the likeliest first. Of fewer than five, there is no top-5."""
@@ -128,9 +147,9 @@ class Tally:
 
     def share(self, group: Processes) -> None:
         """Makes the counts of all processes those of each."""
-        counts = (self._right5, *self._of_class.tolist(), *self._right_of_class.tolist())
-        self._loss, right5, *of_classes = group.totals(self._loss, *counts)
-        self._right5 = int(right5)
+        counts = (self._close, self._right5, *self._of_class.tolist(), *self._right_of_class.tolist())
+        self._loss, close, right5, *of_classes = group.totals(self._loss, *counts)
+        self._close, self._right5 = int(close), int(right5)
         self._of_class, self._right_of_class = torch.tensor(of_classes).long().view(2, -1)
         self.done = int(self._of_class.sum())
         # A process may have got no image.
@@ -140,13 +159,17 @@ class Tally:
         """Returns the fields of a report that follow from the counts."""
         right = int(self._right_of_class.sum())
         low, high = wilson(right, self.done)
-        of_each = self._right_of_class.double() / self._of_class
+        has_images = self._of_class > 0
+        of_each = self._right_of_class[has_images], self._of_class[has_images]
+        mean_low, mean_high = mean_interval(*(counts.tolist() for counts in of_each))
         return {
             "correct": right,
             "top1": 100 * right / self.done,
-            "mean_class": 100 * float(of_each[self._of_class > 0].mean()),
+            "mean_class": 100 * float((of_each[0].double() / of_each[1]).mean()),
+            "mean_class_interval": (100 * mean_low, 100 * mean_high),
             "top5": 100 * self._right5 / self.done if self._has_top5 else None,
             "interval": (100 * low, 100 * high),
+            "close": self._close if self._has_loss else None,
             "loss": self._loss / self.done if self._has_loss else None,
         }
 
@@ -157,11 +180,13 @@ log = logging.getLogger("zoo")
 class Report(Measured, frozen=True, kw_only=True):
     """The score of one network on one split. ``top1``, ``top5`` and ``interval`` are in per cent.
 
-    ``interval`` is Wilson's 95% interval of top-1; ``mean_class`` the mean over classes of the share of
-    each that is right, of those that have images; ``top5`` is None for fewer than six classes, where it
-    says nothing; ``loss`` is the mean cross-entropy in nats, None if an evaluate hook returned classes alone.
-    ``stated_by`` is the evaluate hook, of a plugin for contract 1, that saw the labels: the scores are its own account,
-    not a measurement. It is empty for scores that were measured.
+    ``interval`` is Wilson's 95% interval of top-1: where the score would lie on other images of the same kind.
+    ``mean_class`` is the mean over classes of the share of each that is right, of those that have images, and
+    ``mean_class_interval`` its 95% interval by the bootstrap within classes. ``close`` counts the images whose two best
+    logits lie within the rounding of another machine; None without logits. ``top5`` is None for fewer than six
+    classes, where it says nothing; ``loss`` is the mean cross-entropy in nats, None if an evaluate hook returned
+    classes alone. ``stated_by`` is the evaluate hook, of a plugin for contract 1, that saw the labels: the scores are
+    its own account, not a measurement. It is empty for scores that were measured.
     """
 
     correct: int
@@ -175,6 +200,8 @@ class Report(Measured, frozen=True, kw_only=True):
     device: str
     dtype: str
     stated_by: str = ""
+    mean_class_interval: tuple[float, float] | None = None
+    close: int | None = None
 
 
 def evaluate(
@@ -241,7 +268,7 @@ def evaluate(
         total = len(share)
         streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
         source = batches(data, Transform(preprocess), batch_size, streamed, share)
-    tally = Tally(len(data.classes))
+    tally = Tally(len(data.classes), rounding_of(device, precision))
 
     def count(logits: Tensor, labels: Tensor) -> None:
         require_logits(logits)

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import date, time
+from itertools import pairwise
 from math import isfinite
 from typing import Annotated, Any, Literal
 
@@ -118,6 +119,7 @@ class Score(Entry, frozen=True):
         correct: Number of images that were classified correctly, if this project measured it.
         command: How this project measured it.
         fingerprint: The hash of the pixels and labels on which this project measured it.
+        without: The images of the data set that were left out: their places in it as it is published, from 0.
     """
 
     n: Count
@@ -130,6 +132,28 @@ class Score(Entry, frozen=True):
     correct: Count | None = None
     command: str = ""
     fingerprint: str = ""
+    without: tuple[Count, ...] = ()
+
+    @property
+    def right(self) -> int:
+        """The number of images that were classified correctly, or that ``top1`` implies."""
+        return round((self.top1 or 0) * self.n / 100) if self.correct is None else self.correct
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the largest top-1 on the whole data set, in per cent; None if no image was left out."""
+        if not self.without or self.top1 is None:
+            return None
+        whole = self.n + len(self.without)
+        return 100 * self.right / whole, 100 * (self.right + len(self.without)) / whole
+
+    def __post_init__(self) -> None:
+        if any(first >= second for first, second in pairwise(self.without)):
+            raise ValueError("without must ascend")
+        if self.correct is not None and self.top1 is not None:
+            share = 100 * self.correct / self.n if self.correct <= self.n else math.inf
+            if abs(share - self.top1) > 0.01:
+                raise ValueError(f"top1 = {self.top1:g}, but correct = {self.correct:,} of n = {self.n:,}")
 
 
 class Tolerance(Entry, frozen=True):
@@ -351,34 +375,3 @@ class Weights(Entry, frozen=True):
 def _require_finite(values: Iterable[float], norm: float | None = None) -> None:
     if not all(map(isfinite, [*values, norm or 0.0])):
         raise ValueError("logits, norms and tolerance must be finite")
-
-
-Z95 = 1.959963984540054
-"""The 97.5% quantile of the normal distribution: two-sided 95%."""
-
-
-def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Returns Wilson's score interval of a proportion, as fractions: (low, high), 95% by default.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-    """
-    if not 0 <= correct <= n or n == 0:
-        raise ValueError(f"{correct} correct of {n}: expected 0 <= correct <= n and n > 0")
-    share = correct / n
-    center = share + z * z / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    low = 0.0 if correct == 0 else (center - reach) / scale
-    high = 1.0 if correct == n else (center + reach) / scale
-    return low, high
-
-
-def percent_interval(percent: float, n: int, correct: int | None = None) -> tuple[float, float] | None:
-    """Returns Wilson's 95% interval in per cent: of ``correct`` images, or of the number that ``percent`` implies.
-
-    None if the number of images is unknown.
-    """
-    if not n:
-        return None
-    low, high = wilson(min(round(percent * n / 100) if correct is None else correct, n), n)
-    return 100 * low, 100 * high

@@ -58,10 +58,10 @@ class Reproduction(msgspec.Struct, frozen=True):
     """The result of training weights again.
 
     ``outcome`` is ``file`` (the new tensors with the original's record give an identical file), ``tensors`` (all
-    tensors are bit-identical, the file is not), ``score`` (the original's score lies within the new one's 95% interval)
-    or ``different``. ``sha256`` and ``expected`` are those of the new file and of the original; ``unequal`` of
-    ``tensors`` differ. ``report`` and ``comparison`` hold the new score, if it was needed and there are test images;
-    ``differences`` are the recorded differences of the environment.
+    tensors are bit-identical, the file is not), ``score`` (other bits, and Fisher's exact test of two samples finds no
+    difference between the scores) or ``different``. ``sha256`` and ``expected`` are those of the new file and of the
+    original; ``unequal`` of ``tensors`` differ. ``report`` and ``comparison`` hold the new score, if it was needed and
+    there are test images; ``differences`` are the recorded differences of the environment.
     """
 
     name: str
@@ -404,7 +404,5 @@ def _compare(original: Original, trained: "nn.Module", data: str | Path) -> "tup
     claim = claims.get(f"{name}/{split}")
     if claim is None:
         measured = evaluate(create(original.model.name, weights=original.file), data, split)
-        claim = Score(
-            n=measured.n, source="the original's, measured now", top1=measured.top1, fingerprint=measured.fingerprint
-        )
-    return report, claimed.check(report, claim)
+        claim = Score(n=measured.n, source="the original's, measured now", top1=measured.top1, correct=measured.correct)
+    return report, claimed.two_samples(report, claim)

@@ -135,6 +135,12 @@ def test_a_task_that_slurm_suspends_has_not_ended(tmp_path: Path, on_slurm: dict
     assert not left, "it was suspended and resumed"
 
 
+def test_ray_does_a_job(tmp_path: Path, ray_alone: None) -> None:
+    """One of what the next test does: starting Ray is most of it."""
+    outcomes = run(tmp_path, [job(tmp_path, "square", "square7", number=7)], engine="ray", at_once=1)
+    assert outcomes["square7"].result["square"] == 49
+
+
 @pytest.mark.slow
 def test_ray_stores_every_outcome(tmp_path: Path, ray_alone: None) -> None:
     tmp_path.joinpath("jobs").mkdir()

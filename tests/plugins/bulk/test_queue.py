@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 from support.children import wait_for
@@ -16,7 +17,7 @@ from support.command import ask_warm
 from zoo.data import Affine
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
-from zoo.training import choose
+from zoo.training import checkpoint, choose
 from zoo_bulk import queue
 from zoo_bulk.queue import State, Training
 from zoo_resnet import plugin
@@ -203,3 +204,20 @@ def test_a_setting_changes_one_field_of_a_table_as_on_the_command_line(tmp_path:
     assert training.settings == {"epochs": 1, "augment.flip": "alternate", "augment.affine.degrees": 5.0}
     recipe = choose(plugin, "resnet8", "digits", "fast_c10", training.settings)
     assert recipe.augment == Augmentation(pad_crop=4, flip="alternate", affine=Affine(degrees=5.0))
+
+
+def test_a_training_of_a_list_writes_a_checkpoint_every_so_many_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one epoch with 22 steps: after 5, 10, 15 and 20 of them, and after the epoch."""
+    positions = []
+    save = checkpoint.save
+    keep = lambda file, position, *rest: (positions.append(position["step"]), save(file, position, *rest))  # noqa: E731
+    monkeypatch.setattr(checkpoint, "save", keep)
+    file = tmp_path / "queue.toml"
+    file.write_text(
+        f"[[train]]\nname = 'a'\n{TINY}checkpoint_every = 5\nsettings = {{ epochs = 1, warmup_epochs = 0 }}\n"
+    )
+    [training] = queue.read(file)
+    assert queue.train(msgspec.to_builtins(training), str(tmp_path / "a")) == "trained"
+    assert positions == [5, 10, 15, 20, 0]  # 0: the next epoch begins

@@ -17,7 +17,7 @@ import zoo
 from zoo import manifest
 from zoo.errors import FileFormatError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.loading import safetensors_file
-from zoo.manifest.schema import wilson
+from zoo.statistics import wilson
 from zoo_convert import Stated, convert
 
 NET = """

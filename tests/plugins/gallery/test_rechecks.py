@@ -9,8 +9,8 @@ from support.command import ask_warm
 
 import zoo
 from zoo import results
-from zoo.manifest.schema import percent_interval
 from zoo.results import Row
+from zoo.statistics import percent_interval
 
 NAME = "resnet20.digits"
 

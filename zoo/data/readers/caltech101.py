@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -111,8 +112,10 @@ def _in_folder(folder: Path) -> dict[str, _Source]:
 def _in_archive(archive: Path) -> dict[str, _Source]:
     """Returns the images of an archive: of a plain tar, read when asked for; of a gzipped one, in memory."""
     files: dict[str, _Source] = {}
+    # As its name says: tarfile would try others, and lzma's reads zeros without an end.
+    mode: Literal["r:gz", "r:"] = "r:gz" if archive.suffix == ".gz" else "r:"
     try:
-        with storage.open_regular(archive) as stream_of_archive, tarfile.open(fileobj=stream_of_archive) as tar:
+        with storage.open_regular(archive) as stream, tarfile.open(fileobj=stream, mode=mode) as tar:
             for member in tar:
                 if archive.suffix == ".gz":
                     check_unfolded(member.offset_data + member.size, archive)  # images or not
@@ -123,9 +126,9 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
                     raise DataError(f"{archive}: {member.name} is not an image in a class folder.")
                 name = "/".join(path.parts[-2:])
                 if archive.suffix == ".gz":
-                    stream = tar.extractfile(member)
-                    assert stream is not None  # of a file
-                    files[name] = _Content(stream.read())
+                    content = tar.extractfile(member)
+                    assert content is not None  # of a file
+                    files[name] = _Content(content.read())
                 else:
                     files[name] = _Part(archive, member.offset_data, member.size)
     except (OSError, EOFError, tarfile.TarError) as error:

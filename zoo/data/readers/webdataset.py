@@ -277,7 +277,7 @@ def index_shards(folder: str | Path, classes: Sequence[str] = (), *, name: str =
         The file ``_info.json``.
 
     Raises:
-        DataError: There are no .tar files, or one is damaged.
+        DataError: There are no .tar files, one is damaged, or they hold no images.
         MissingExtraError: ``webdataset`` is not installed.
 
     Example:
@@ -299,6 +299,8 @@ def index_shards(folder: str | Path, classes: Sequence[str] = (), *, name: str =
         entry = info.splits.setdefault(split, Split([], [], split))
         entry.filenames.append(file.as_posix())
         entry.shard_lengths.append(sum(1 for _ in samples(place_at(folder), file.as_posix())))
+    if not any(sum(split.shard_lengths) for split in info.splits.values()):
+        raise DataError(f"{folder}: its .tar files hold no images.", hint="Expected pairs of KEY.jpg and KEY.cls.")
     return _write_info(folder, info)
 
 

@@ -1,0 +1,71 @@
+"""Intervals and tests: what scipy says, and examples by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, bootstrap, fisher_exact
+
+from zoo.statistics import fisher, holm, mcnemar, mean_interval, wilson
+
+COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+FEW = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(COUNTS)
+def test_wilsons_interval_is_scipys(counts: tuple[int, int]) -> None:
+    correct, n = counts
+    expected = binomtest(correct, n).proportion_ci(0.95, method="wilson")
+    assert wilson(correct, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilsons_interval_of_no_trials_or_of_more_right_than_trials_is_refused() -> None:
+    for correct, n in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="expected 0 <= correct"):
+            wilson(correct, n)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_the_exact_test_is_the_binomial_test_of_scipy(first: int, second: int) -> None:
+    expected = binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_exact_test_of_many_images_is_finite() -> None:
+    assert mcnemar(3_000, 3_000) == 1.0
+    assert mcnemar(2_900, 3_100) == pytest.approx(binomtest(2_900, 6_000).pvalue, rel=1e-6)
+    assert mcnemar(10, 20_000) == 0.0
+
+
+@settings(max_examples=60)
+@given(FEW, FEW)
+def test_two_samples_are_compared_as_by_scipy(first: tuple[int, int], second: tuple[int, int]) -> None:
+    table = [[correct, n - correct] for correct, n in (first, second)]
+    assert fisher(first, second) == pytest.approx(fisher_exact(table).pvalue, rel=1e-6)
+
+
+def test_large_samples_are_compared_as_by_scipy() -> None:
+    for correct in (9155, 9050, 8000):
+        expected = fisher_exact([[9155, 825], [correct, 9980 - correct]]).pvalue
+        assert fisher((9155, 9980), (correct, 9980)) == pytest.approx(expected, rel=1e-6, abs=1e-300)
+    assert fisher((359, 360), (360, 360)) == 1.0
+    with pytest.raises(ValueError, match="expected 0 <= correct"):
+        fisher((3, 2), (1, 2))
+
+
+def test_the_interval_of_a_mean_over_classes_is_scipys_bootstrap_within_classes() -> None:
+    """scipy resamples each class, an array of right (1) and wrong (0), and takes the mean of their means."""
+    correct, of = [45, 10, 30, 3], [50, 40, 60, 4]
+    classes = [np.repeat([1.0, 0.0], [right, n - right]) for right, n in zip(correct, of, strict=True)]
+    statistic = lambda *parts, axis=-1: np.mean([part.mean(axis=axis) for part in parts], axis=0)  # noqa: E731
+    found = bootstrap(classes, statistic, n_resamples=20_000, method="percentile", rng=1).confidence_interval
+    assert mean_interval(correct, of, samples=20_000) == pytest.approx((found.low, found.high), abs=0.004)
+    assert mean_interval([4, 4], [4, 4]) == (1.0, 1.0)
+
+
+def test_several_p_values_are_corrected_by_holm() -> None:
+    """The example of Holm 1979 in short: the least is multiplied by the number of tests, the next by one less."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []

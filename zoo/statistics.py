@@ -1,0 +1,111 @@
+"""Intervals and tests of proportions: how far chance moves a score, and whether two scores differ by more.
+
+A score is measured in one of three situations, and each has its own question. On the same images with the same weights,
+only rounding differs: counts are compared. On the same images with other weights, answers are paired:
+:func:`mcnemar`. On other images, or by a training with other bits: :func:`fisher`. Wilson's interval is none of these:
+it says where the score would lie on other images of the same kind.
+"""
+
+import math
+from collections.abc import Sequence
+
+Z95 = 1.959963984540054
+"""The 97.5% quantile of the normal distribution: two-sided 95%."""
+
+LEVEL = 0.05
+"""The p-value below which two scores are called different."""
+
+
+def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Returns Wilson's score interval of a proportion, as fractions: (low, high), 95% by default.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """
+    if not 0 <= correct <= n or n == 0:
+        raise ValueError(f"{correct} correct of {n}: expected 0 <= correct <= n and n > 0")
+    share = correct / n
+    center = share + z * z / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if correct == 0 else (center - reach) / scale
+    high = 1.0 if correct == n else (center + reach) / scale
+    return low, high
+
+
+def percent_interval(percent: float, n: int, correct: int | None = None) -> tuple[float, float] | None:
+    """Returns Wilson's 95% interval in per cent: of ``correct`` images, or of the number that ``percent`` implies.
+
+    None if the number of images is unknown.
+    """
+    if not n:
+        return None
+    low, high = wilson(min(round(percent * n / 100) if correct is None else correct, n), n)
+    return 100 * low, 100 * high
+
+
+def mean_interval(correct: Sequence[int], of: Sequence[int], samples: int = 2000) -> tuple[float, float]:
+    """Returns the 95% interval of the mean over classes of the share that is right, as fractions.
+
+    It is the percentile bootstrap within classes: each sample draws as many images of a class as there are, so the
+    share of a class is a binomial. The seed is fixed. Efron, "Bootstrap methods: another look at the jackknife", 1979.
+
+    Args:
+        correct: The images that are right, of each class.
+        of: The images of each class, at least one.
+        samples: Of the bootstrap.
+    """
+    import numpy as np
+
+    counts = np.asarray(of)
+    draws = np.random.Generator(np.random.PCG64(0)).binomial(counts, np.asarray(correct) / counts, (samples, len(of)))
+    low, high = np.quantile((draws / counts).mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Returns the two-sided p-value of McNemar's exact test: a binomial test of ``only_first`` in the sum, with one
+    half.
+    """
+    n, least = only_first + only_second, min(only_first, only_second)
+    term = ways = 1
+    for k in range(least):
+        term = term * (n - k) // (k + 1)
+        ways += term
+    return min(1.0, 2 * ways / (1 << n))
+
+
+def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Returns the two-sided p-value of Fisher's exact test of two samples, each (correct, n).
+
+    It is the probability, if both have one chance to be right, of a split of the correct ones among the two samples
+    that is no likelier than this one. Fisher, "On the interpretation of chi-square from contingency tables", 1922.
+    """
+    (correct, n), (other_correct, other_n) = first, second
+    if not (0 <= correct <= n and 0 <= other_correct <= other_n):
+        raise ValueError(f"{correct} of {n} and {other_correct} of {other_n}: expected 0 <= correct <= n")
+    total = correct + other_correct
+    chances = [
+        _log_ways(n, k) + _log_ways(other_n, total - k) for k in range(max(0, total - other_n), min(total, n) + 1)
+    ]
+    here = _log_ways(n, correct) + _log_ways(other_n, other_correct)
+    largest = max(chances)
+    # Equal chances are computed with other roundings.
+    rarer = math.fsum(math.exp(chance - largest) for chance in chances if chance <= here + 1e-7)
+    return min(1.0, rarer / math.fsum(math.exp(chance - largest) for chance in chances))
+
+
+def _log_ways(n: int, k: int) -> float:
+    """Returns the logarithm of the number of ways to choose ``k`` of ``n``."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Returns p-values of several tests, corrected for their number by Holm's method.
+
+    Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    corrected, highest = [0.0] * len(values), 0.0
+    for place, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        highest = max(highest, min(1.0, (len(values) - place) * values[index]))
+        corrected[index] = highest
+    return corrected
