@@ -15,7 +15,7 @@ from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import resolve, safetensors_file
 from zoo.loading.network import timm_input_config
-from zoo.manifest import License, Score, Weights
+from zoo.manifest import License, Protocol, Score, Weights
 from zoo.registry import Found
 from zoo.spec import API, Model, Preprocess
 from zoo.verify import probe
@@ -72,7 +72,7 @@ def prepare(
                 hint=f"Update the plugin of {model.model.name} to contract {API}, or leave out --evaluate.",
             )
         dataset = str(without_paths(report.dataset))
-        scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
+        scores[f"{dataset}/{report.split}"] = _score(name, dataset, report, _protocol(content, model.model))
     try:
         fresh = probe.take(module, info.preprocess)
     except ValueError:
@@ -123,10 +123,11 @@ def _is_large(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
-def _score(name: str, dataset: str, report: Report) -> Score:
+def _score(name: str, dataset: str, report: Report, protocol: Protocol | None) -> Score:
     return Score(
         n=report.n,
         source=MEASURED,
+        protocol=protocol,
         top1=round(report.top1, 4),
         top5=None if report.top5 is None else round(report.top5, 4),
         mean_class=round(report.mean_class, 4),
@@ -136,6 +137,12 @@ def _score(name: str, dataset: str, report: Report) -> Score:
         + (f" --split {report.split}" if report.split != "test" else ""),
         fingerprint=report.fingerprint,
     )
+
+
+def _protocol(content: Source, model: Model) -> Protocol | None:
+    """Returns what a run record says of the protocol; None without a run. An evaluate hook may take several views."""
+    images = content.run.data.get("train") if content.run else None
+    return Protocol(trained_on=images.n, runs=1, views=None if model.evaluate else 1) if images and images.n else None
 
 
 def _epochs(given: Source, model: Model) -> int | None:
