@@ -15,6 +15,7 @@ import msgspec
 
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
+from zoo.loading import safetensors_file
 from zoo.manifest import Release, Score, Weights
 from zoo.manifest.schema import History, License, Probe, ProbedImage, Protocol, Tolerance
 from zoo.registry import Listed
@@ -307,6 +308,34 @@ def exports(models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+AGAIN = {
+    "resnet20.digits": "all tensors equal",
+    **dict.fromkeys(
+        [
+            *("resnet20.digits_robust", "hog_svm.c10"),
+            *("sift_bovw_knn.caltech101", "sift_bovw_tree.caltech101", "sift_fisher_svm.caltech101"),
+        ],
+        "other tensors on another CPU",
+    ),
+}
+"""What came of training weights again from their record; the others have not been."""
+
+
+def records(models: list[Listed]) -> str:
+    """Returns a row for each embedded weight: what its run record says of command and code."""
+    lines = ["| weights | command | code | trained again |", "|---|---|---|---|"]
+    for entry in models:
+        for weights in entry.weights:
+            if weights.hub.startswith("embedded:"):
+                file = ROOT / "weights_manifest" / weights.repo / weights.file
+                run = safetensors_file.metadata(file)["run"]
+                commit, dash, _ = run.get("code", "").partition("-")
+                code = f"{commit[:12]}, with changes that were not committed" if dash else commit[:12]
+                facts = [f"`{weights.name}`", f"`{run['command']}`" if run["command"] else "", code]
+                lines.append(f"| {' | '.join([*facts, AGAIN.get(weights.name, '')])} |")
+    return "\n".join(lines)
+
+
 PROMISES = {
     "what the row says": ("row", "parameters", "macs", "weights"),
     "methods": ("interface", "methods", "groups"),
@@ -450,6 +479,7 @@ PAGES = {
     },
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
     ROOT / "docs" / "export.md": {"exports": exports},
+    ROOT / "docs" / "reproducing.md": {"records": records},
     ROOT / "docs" / "conformance.md": {"conformance": conformance},
     ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields(*ROWS)},
     ROOT / "docs" / "fields.md": {name: fields(*kinds) for name, kinds in FILES.items()},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading, manifest, names, registry
-from zoo.errors import PluginError, ProbeError, SpecError, WeightsError, ZooError
+from zoo.errors import PluginError, ProbeError, SpecError, TrainingError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import resolve, safetensors_file
@@ -46,18 +46,27 @@ def prepare(
     evaluate_on: tuple[tuple[str, str], ...] = (),
     dtype: str | None = None,
     with_card: bool = True,
+    allow_uncommitted: bool = False,
     progress: Any = None,
 ) -> Release:
     """Returns the release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
 
     ``repo``, ``file`` and ``hub`` are where it will lie; ``evaluate_on`` (data set, split) pairs that it is
-    scored on; ``dtype`` is what tensors of more than one dimension are stored in.
+    scored on; ``dtype`` is what tensors of more than one dimension are stored in. Raises :class:`TrainingError` if the
+    run's record lacks command or commit, or the code was not committed, unless ``allow_uncommitted``.
     """
     parsed = names.parse(name)
     if not parsed.tag:
         raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
     model = registry.current().find(str(parsed._replace(tag="")))
     content = read(source, model.model)
+    gaps = content.run.gaps if content.run else []
+    if gaps and not allow_uncommitted:
+        raise TrainingError(
+            f"{source} cannot be trained again from its record: {'; '.join(gaps)}. Nothing was published.",
+            hint="Commit the code and train again with zoo train, or with zoo.train(..., command='...'). "
+            "--allow-uncommitted (allow_uncommitted=True) publishes it, and its card says so.",
+        )
     weights = folder / WEIGHTS
     sha256 = safetensors_file.write(
         _stored(safetensors_file.read(content.file), dtype, content.file), weights, content.about
@@ -104,6 +113,7 @@ def prepare(
         manifest.render(entry), f"{content.file}, according to its metadata"
     )  # or whoever reads it would fail
     files, notes = _beside(entry, module, model, content) if with_card else ({}, [])
+    notes += [f"The training cannot be repeated from its record: {'; '.join(gaps)}."] if gaps else []
     return Release(entry, weights, files, notes)
 
 
