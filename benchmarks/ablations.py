@@ -15,7 +15,6 @@ from measure import table
 from trainings import Training, carry_out, has_diverged, log_of, score_of
 
 import zoo
-from zoo.statistics import wilson
 
 
 class Variant(NamedTuple):
@@ -116,22 +115,27 @@ def results(runs: Mapping[str, Sequence[Training]]) -> str:
             rows.append((label, "", "diverged", "", "", ""))
             continue
         scores = [score_of(directory) for directory in trained]
-        correct, n = sum(score["correct"] for score in scores), sum(score["n"] for score in scores)
-        low, high = (100 * bound for bound in wilson(correct, n))
         logs = [log_of(directory) for directory in trained]
         rows.append(
             (
                 label,
                 f"{statistics.mean(log[-1]['train_top1'] for log in logs):.2f}",
                 ", ".join(f"{score['top1']:.2f}" for score in scores),
-                f"{100 * correct / n:.2f}",
-                f"{low:.2f} to {high:.2f}",
+                ", ".join("{:.2f} to {:.2f}".format(*score["interval"]) for score in scores),
+                mean_and_deviation([score["top1"] for score in scores]),
                 f"{statistics.mean(sum(row['seconds'] for row in log) for log in logs) / 60:.0f}",
             )
         )
-    return table(
-        ("variant", "training images, %", "test images, %", "mean", "95%, of images", "minutes on one core"), rows
-    )
+    head = ("variant", "training images, %", "test images, % by seed", "95% interval of each")
+    return table((*head, "mean ± standard deviation of seeds", "minutes on one core"), rows)
+
+
+def mean_and_deviation(scores: Sequence[float]) -> str:
+    """Returns the mean and the sample standard deviation; "" for one score, which has none.
+
+    Seeds are scored on the same images, so counts over them make no interval of more images.
+    """
+    return f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
 
 
 def moved(runs: Mapping[str, Sequence[Training]]) -> str:

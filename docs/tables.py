@@ -15,8 +15,9 @@ import msgspec
 
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
+from zoo.loading import safetensors_file
 from zoo.manifest import Release, Score, Weights
-from zoo.manifest.schema import History, License, Probe, ProbedImage, Tolerance
+from zoo.manifest.schema import History, License, Probe, ProbedImage, Protocol, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
 from zoo.spec import (
@@ -37,6 +38,7 @@ from zoo.spec import (
 )
 from zoo.statistics import wilson
 from zoo.testing import checks
+from zoo.training import choice
 from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
 from zoo.trust.lock import Lock, Locked, Repository
 from zoo.trust.policy import Policy, Rule
@@ -66,7 +68,7 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
         *(Recipe, Expectation, Lookahead, Progressive, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
         *(Adversary, Distill),
     ),
-    "manifests": (Weights, Release, License, Score, History, Preprocess, Probe, ProbedImage, Tolerance),
+    "manifests": (Weights, Release, License, Score, Protocol, History, Preprocess, Probe, ProbedImage, Tolerance),
     "locks": (Lock, Locked, Repository),
     "policies": (Policy, Rule, Publisher),
 }
@@ -101,30 +103,13 @@ STORY = (
 )
 """Ideas and the weights that demonstrate them, in order of appearance on the page."""
 
-PUBLISHED = {
-    "hmax.caltech101": "about 44, several draws*",
-    "hog_svm.c10": "49.99, a student project",
-    "kmeans_svm.c10": "77.9*",
-    "sift_fisher_svm.caltech101": "77.8 with 30 images per class*",
-    "scatter_linear.c10": "70.5, kymatio, 90 epochs*",
-    "scatter_cnn_small.c10": "88, kymatio, wider*",
-    "resnet56.c10": "93.03, 164 epochs",
-    "resnet20.c10": "91.25, 164 epochs",
-    "airbench94.c10": "94.01, mean of runs",
-    "gcn4_3x3.mnist": "99.37, 50 epochs*",
-    "gcn4_3x3.mnist_rot": "98.55, 50 epochs*",
-    "orn8_align.mnist_rot": "98.58, 200 epochs",
-    "stn_cnn_mnist.mnist_rts": "99.5*",
-    "dtp_mlp.mnist": "98.06",
-}
-"""What the literature has for the same network and data, in per cent; * was quoted and not confirmed in its source."""
-
 
 def embedded_weights(models: list[Listed]) -> str:
     """Returns a row for each weights file that ships with the distribution, with its score."""
     lines = [
-        "| weights | epochs | scored on | correct | score | 95% interval | on all images |",
-        "|---|---:|---|---:|---:|---|---|",
+        "| weights | epochs | scored on | correct | score | 95% interval | on all images | published, % "
+        "| where its protocol differs |",
+        "|---|---:|---|---:|---:|---|---|---|---|",
     ]
     for entry in models:
         for weights in entry.weights:
@@ -134,7 +119,8 @@ def embedded_weights(models: list[Listed]) -> str:
                 value, how, interval = measured(where, score)
                 lines.append(
                     f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
-                    f"| {value:.2f}%{how} | {interval} | {on_all(score)} |"
+                    f"| {value:.2f}%{how} | {interval} | {on_all(score)} "
+                    f"| {' | '.join(published(entry, weights, where))} |"
                 )
     return "\n".join(lines)
 
@@ -158,15 +144,30 @@ def other_weights(models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+def published(entry: Listed, weights: Weights, where: str) -> tuple[str, str]:
+    """Returns what others report for the same network and data, and where their protocol differs from ours.
+
+    The star marks a figure that was quoted and not confirmed in its source.
+    """
+    for figure in choice.published(entry.row.plugin, entry.model.name):
+        if f"{figure.data}/test" == where:
+            value = figure.top1 if figure.mean_class is None else figure.mean_class
+            star = "" if figure.confirmed else "\\*"
+            difference = figure.protocol.beside(weights.protocol_of(weights.scores[where]))
+            return in_a_cell(f"{value:g}{star} ({figure.source})"), in_a_cell(difference)
+    return "", ""
+
+
 def measured(where: str, score: Score) -> tuple[float, str, str]:
-    """Returns the score as papers report it, a note if that is not top-1, and the 95% interval of top-1.
+    """Returns the score as papers report it, a note if that is not top-1 of one view, and the 95% interval of top-1.
 
     Classes of Caltech-101 differ in size, so papers report the mean over classes.
     """
     if where.startswith("caltech101") and score.mean_class is not None:
         return score.mean_class, " (mean of classes)", ""
     low, high = (100 * share for share in wilson(score.correct or 0, score.n))
-    return score.top1 or 0.0, "", f"{low:.2f} to {high:.2f}" if score.correct is not None else ""
+    views = score.protocol.words().get("views", "") if score.protocol and score.protocol.views != 1 else ""
+    return score.top1 or 0.0, views and f" ({views})", f"{low:.2f} to {high:.2f}" if score.correct is not None else ""
 
 
 def summary(models: list[Listed]) -> str:
@@ -263,17 +264,22 @@ def lineage(models: list[Listed]) -> str:
     """Returns a row for each idea: score, budget, size and paper."""
     found = {weights.name: (entry, weights) for entry in models for weights in entry.weights}
     lines = [
-        "| idea | weights | score | 95% interval | published, % | epochs | data | parameters | paper |",
-        "|---|---|---:|---|---|---:|---|---:|---|",
+        "| idea | weights | score | 95% interval | published, % | where its protocol differs "
+        "| epochs | data | parameters | paper |",
+        "|---|---|---:|---|---|---|---:|---|---:|---|",
     ]
     for idea, name in STORY:
         entry, weights = found[name]
         paper = cited(entry.model.paper) if entry.model.paper else ""
         for where, score in weights.scores.items():
             value, measure, interval = measured(where, score)
-            published = PUBLISHED.get(name, "").replace("*", r"\*")
-            facts = [idea, f"`{name}`", f"{value:.2f}%{measure}", interval, published, str(weights.epochs or "")]
-            facts += [where.removesuffix("/test"), f"{params_of(entry.model, weights):,}", paper]
+            facts = [idea, f"`{name}`", f"{value:.2f}%{measure}", interval, *published(entry, weights, where)]
+            facts += [
+                str(weights.epochs or ""),
+                where.removesuffix("/test"),
+                f"{params_of(entry.model, weights):,}",
+                paper,
+            ]
             lines.append(f"| {' | '.join(facts)} |")
     return "\n".join(lines)
 
@@ -299,6 +305,34 @@ def exports(models: list[Listed]) -> str:
                 facts += [f"{full['difference']:.1e}", f"{score.correct:,} of {score.n:,}", f"{full['correct']:,}"]
                 facts += [quantised]
             lines.append(f"| {' | '.join(facts)} |")
+    return "\n".join(lines)
+
+
+AGAIN = {
+    "resnet20.digits": "all tensors equal",
+    **dict.fromkeys(
+        [
+            *("resnet20.digits_robust", "hog_svm.c10"),
+            *("sift_bovw_knn.caltech101", "sift_bovw_tree.caltech101", "sift_fisher_svm.caltech101"),
+        ],
+        "other tensors on another CPU",
+    ),
+}
+"""What came of training weights again from their record; the others have not been."""
+
+
+def records(models: list[Listed]) -> str:
+    """Returns a row for each embedded weight: what its run record says of command and code."""
+    lines = ["| weights | command | code | trained again |", "|---|---|---|---|"]
+    for entry in models:
+        for weights in entry.weights:
+            if weights.hub.startswith("embedded:"):
+                file = ROOT / "weights_manifest" / weights.repo / weights.file
+                run = safetensors_file.metadata(file)["run"]
+                commit, dash, _ = run.get("code", "").partition("-")
+                code = f"{commit[:12]}, with changes that were not committed" if dash else commit[:12]
+                facts = [f"`{weights.name}`", f"`{run['command']}`" if run["command"] else "", code]
+                lines.append(f"| {' | '.join([*facts, AGAIN.get(weights.name, '')])} |")
     return "\n".join(lines)
 
 
@@ -445,6 +479,7 @@ PAGES = {
     },
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
     ROOT / "docs" / "export.md": {"exports": exports},
+    ROOT / "docs" / "reproducing.md": {"records": records},
     ROOT / "docs" / "conformance.md": {"conformance": conformance},
     ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields(*ROWS)},
     ROOT / "docs" / "fields.md": {name: fields(*kinds) for name, kinds in FILES.items()},

@@ -30,6 +30,12 @@ def test_the_changelog_has_a_section_for_the_version_or_for_what_comes() -> None
     assert re.fullmatch(rf"Unreleased|{re.escape(zoo.__version__)} \(\d{{4}}-\d\d-\d\d\)", sections[0])
 
 
+def test_the_citation_has_the_date_of_a_release_and_none_before() -> None:
+    [section, *_] = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    date = re.search(r"\((.*)\)", section)
+    assert str(CITATION.get("date-released", "")) == (date[1] if date else "")
+
+
 def test_the_citation_is_valid() -> None:
     """By the schema of the Citation File Format 1.2.0 (its authors, CC-BY-4.0)."""
     schema = json.loads((ROOT / "tests" / "support" / "cff-1.2.0.schema.json").read_text(encoding="utf-8"))

@@ -155,24 +155,25 @@ def _left(trainings: Sequence[Training], folder: Path) -> list[Training]:
 
 def train(training: dict[str, Any], output: str) -> str:
     """Begins the training, or resumes it, as a job; returns ``ELSEWHERE`` if another process has begun it."""
-    from zoo.training import by_name
+    from zoo.training import by_name, pretrained
 
     if _is_held(Path(output)):
         return ELSEWHERE
     asked = msgspec.convert(training, Training)
-    by_name.train(
-        asked.model,
-        asked.data,
-        args=asked.args,
-        init=asked.init,
-        teacher=asked.teacher,
-        recipe=asked.recipe,
-        settings=asked.settings,
-        device=asked.device,
-        checkpoint_every=asked.checkpoint_every,
-        output=output,
-        resume=Path(output, "config.json").exists(),
-    )
+    model = asked.model or pretrained.architecture(asked.init or "")
+    arguments: dict[str, Any] = {
+        "args": asked.args,
+        "init": asked.init,
+        "teacher": asked.teacher,
+        "recipe": asked.recipe,
+        "settings": asked.settings,
+        "device": asked.device,
+        "output": output,
+    }
+    command = by_name.command_of(model, asked.data, **arguments)
+    is_begun = Path(output, "config.json").exists()
+    arguments |= {"command": command, "checkpoint_every": asked.checkpoint_every, "resume": is_begun}
+    by_name.train(model, asked.data, **arguments)
     return "trained"
 
 

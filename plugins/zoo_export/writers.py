@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,9 +32,8 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
     notes: list[str] = []
     with quiet():
         if about.format == "torch-export":
-            exported = export_program(graph, example, graph.takes_any_size(about.preprocess.input_size))
+            exported, notes = export_program(graph, example, graph.takes_any_size(about.preprocess.input_size))
             about = msgspec.structs.replace(about, any_size=has_any_size(exported))
-            exported.example_inputs = None  # which would be a pickle
             torch.export.save(exported, file, extra_files={KEY: about.text()})
         else:
             notes += write_onnx(graph, example, file)
@@ -79,21 +79,59 @@ def write_onnx(graph: Graph, example: Tensor, file: Path, outputs: Sequence[str]
 
 
 def describe_onnx(file: Path, text: str) -> None:
+    """Adds the description, calls the images' number ``batch``, and leaves out operator sets that no node uses."""
     import onnx
 
     model = onnx.load(str(file))
     onnx.helper.set_model_props(model, {KEY: text})
+    graph = model.graph
+    number = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if number and dim.dim_param:  # also within a product, as "16*s34"
+                dim.dim_param = re.sub(rf"\b{re.escape(number)}\b", "batch", dim.dim_param)
+    used = _domains(graph).union(*(_domains(function) for function in model.functions))
+    operator_sets = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(operator_sets)
     onnx.save(model, str(file))
 
 
-def export_program(graph: Graph, example: Tensor, any_size: bool) -> Any:
-    """Makes a :func:`program`, but for images of one size if any size is not possible."""
+def _domains(graph: Any) -> set[str]:
+    """Returns the domains of the operators in an ONNX graph, and in the graphs within it."""
+    domains = set()
+    for node in graph.node:
+        domains.add("" if node.domain == "ai.onnx" else node.domain)
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, attribute.g):
+                domains |= _domains(inner)
+    return domains
+
+
+def export_program(graph: Graph, example: Tensor, any_size: bool) -> tuple[Any, list[str]]:
+    """Makes a :func:`program`, but for images of one size if any size is not possible: a remark."""
+    reason = ""
+    if any_size:
+        try:
+            exported = program(graph, example, any_size)
+            exported.example_inputs = None  # a pickle in the file; as read from there, it has guards for sizes alone
+            if has_any_size(exported):
+                exported.module()(example.repeat(1, 1, 2, 2))  # it may have noted a limit, as of an ``if`` on sizes
+            return exported, []
+        except Exception as error:  # torch raises many kinds
+            reason = first_line(error)
     try:
-        return program(graph, example, any_size)
-    except Exception as error:  # torch raises many kinds
-        if any_size:
-            return export_program(graph, example, any_size=False)
-        raise ExportError(f"torch.export cannot export this network: {first_line(error)}") from None
+        exported = program(graph, example)
+        exported.example_inputs = None
+    except Exception as error:
+        advice = "Its forward must do the same for any number of images: no loop over them, no if on their number."
+        raise ExportError(
+            f"torch.export cannot export this network: {first_line(error)}",
+            hint=advice if "(batch)" in str(error) else "",
+        ) from None
+    return exported, [
+        f"height and width are fixed, because with any size torch.export failed: {reason}"
+    ] if reason else []
 
 
 def _is_installed(library: str) -> bool:

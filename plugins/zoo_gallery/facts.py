@@ -6,13 +6,11 @@ from typing import NamedTuple
 import msgspec
 
 from zoo import statistics
-from zoo.errors import RecipeError
 from zoo.manifest import Score, Weights
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.results import Row
-from zoo.spec import Model, Plugin
+from zoo.spec import Model
 from zoo.training import choice, reproduce
-from zoo.training.recipe import Expectation
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -152,8 +150,11 @@ class Published(msgspec.Struct, frozen=True):
     """A figure that others report for an architecture."""
 
     data: str
-    top1: float
+    top1: float | None
+    mean_class: float | None
     source: str
+    protocol: str
+    """Its protocol in words."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -250,18 +251,14 @@ class Page(msgspec.Struct, frozen=True):
 
 def pages(models: Iterable[Listed], findings: Findings = _NOTHING) -> list[Page]:
     """Returns a page for each of ``models``, in their order."""
-    quoted: dict[str, list[Expectation]] = {}
-    shown = []
-    for entry in models:
-        if entry.row.name not in quoted:
-            quoted[entry.row.name] = _quoted(entry.row.plugin)
-        shown.append(_page(entry, quoted[entry.row.name], findings))
-    return shown
+    return [_page(entry, findings) for entry in models]
 
 
-def _page(entry: Listed, quoted: list[Expectation], findings: Findings) -> Page:
-    quotes = (one for one in quoted if one.model == entry.model.name)
-    published = tuple(Published(one.data, one.top1, one.source) for one in quotes)
+def _page(entry: Listed, findings: Findings) -> Page:
+    published = tuple(
+        Published(it.data, it.top1, it.mean_class, it.reference, ", ".join(it.protocol.words().values()))
+        for it in choice.published(entry.row.plugin, entry.model.name)
+    )
     return Page(
         name=entry.name,
         family=entry.row.name,
@@ -298,13 +295,3 @@ def _trained(
 def _claim(split: str, score: Score) -> Claim:
     found = statistics.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
     return Claim(split, score, found)
-
-
-def _quoted(plugin: Plugin | None) -> list[Expectation]:
-    """Returns the figures of others that a plugin's recipes quote. Recipes that cannot be read hide no page."""
-    try:
-        tables = choice.read(plugin) if plugin is not None else {}
-        expectations = [one for name, table in tables.items() for one in choice.expectations(name, table)]
-    except RecipeError:
-        return []
-    return [one for one in expectations if one.source and not one.on]  # those with a machine are this project's own

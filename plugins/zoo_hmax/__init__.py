@@ -7,10 +7,10 @@ eight bands, windows and steps; 250 prototypes of each of four sizes, cut out of
 all orientations at once, at random; C2's maximum over all bands and positions; one-vs-all linear SVMs on
 standardised features, folded into the linear layer ``fc``.
 
-Chosen where we know no better: each S1 response is over the norm of the square patch it sees; cells that reach
-over the border are silent; a prototype's band is drawn at random; a map smaller than a prototype is continued by
-silence. beta = 4 for the smallest prototypes, less for larger ones in inverse proportion to their area: found
-on held-out training images.
+Chosen where we know no better: each S1 response is over the norm of the square patch it sees; cells that reach over the
+border are silent; a prototype's band is drawn at random from all eight, where the authors' release takes band 2; a map
+smaller than a prototype is continued by silence. beta = 4 for the smallest prototypes, less for larger ones in inverse
+proportion to their area: found on held-out training images.
 
 Deviates: the input is a square of 140 pixels, resized and cut out of the centre as for all models here, where
 the paper keeps the whole width of an image 140 pixels high. The network takes any size from 37 pixels on. No

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.modules import check_choice
+from zoo.errors import WeightsError
+from zoo.modules import check_choice, fit_channels
 from zoo_inception.blocks import ConvUnit, concatenate
 from zoo_inception.network import Network
 
@@ -177,6 +178,25 @@ class BNInception(Network):
             self.add_module(name, layer)
         self.reset_classifier(num_classes)
         self.initialize()
+
+    def adapt_channels(self, tensors: dict[str, Tensor], before: int, channels: int) -> list[str]:
+        """Adapts ``tensors`` of ``before`` channels to ``channels``, and returns the keys that changed.
+
+        Raises :class:`WeightsError` for TF-Slim's first layer and one channel: eight filters cannot do what eight of
+        each channel did.
+        """
+        keys = "conv1.depthwise.weight", "conv1.pointwise.weight"
+        if not isinstance(self.get_submodule("conv1"), SeparableStem):
+            return []
+        if channels == 1:
+            raise WeightsError(
+                f"bn_inception_tf has eight filters for each of its {before} input channels, "
+                "which cannot be made eight filters for one.",
+                hint=f"Leave in_chans out: images are made to have {before} channels.",
+            )
+        for dim, key in enumerate(keys):
+            tensors[key] = fit_channels(tensors[key], before, channels, dim=dim)
+        return list(keys)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Maps images B C H W to B 1024 H/32 W/32."""

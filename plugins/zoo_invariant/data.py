@@ -1,7 +1,8 @@
 """MNIST under random maps of the plane, made anew in memory and the same everywhere.
 
-``mnist_rot``: each digit turned by an angle uniform in [0, 360) degrees (Zhou et al. 2017; 60,000 and
-10,000 images, not the 12,000 and 50,000 of Larochelle et al. 2007, which share the name). ``mnist_r``:
+``mnist_rot``: each digit turned by an angle uniform in [0, 360) degrees (of 60,000 and 10,000
+digits, not the 12,000 and 50,000 of Larochelle et al. 2007, which share the name; Zhou et al. 2017 and Luan et al. 2017
+draw the angle anew at every access, as ``augment.redraw`` does, and hold 10,000 of the 60,000 out). ``mnist_r``:
 by one in [-90, 90) degrees. ``mnist_rts``: turned by one in [-45, 45), magnified by 0.7 to 1.2 and put
 at a random place of a canvas of 42x42 pixels (both Jaderberg et al. 2015). Their papers publish neither
 images nor seeds, nor, of ``mnist_rts``, the range of places: here the magnified frame of 28x28 pixels

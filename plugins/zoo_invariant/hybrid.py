@@ -11,16 +11,31 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import check_positive
+from zoo.modules import check_positive, fit_channels
 from zoo_invariant.network import Network, initialize
 from zoo_invariant.scattering import Scattering
+
+
+class ScatteringNetwork(Network):
+    """A :class:`Network` whose first weights are a normalisation of coefficients, those of a channel in a row."""
+
+    def adapt_channels(self, tensors: dict[str, Tensor], before: int, channels: int) -> list[str]:
+        """Adapts ``tensors`` of ``before`` channels to ``channels``, and returns the keys that changed.
+
+        The normalisation gets the mean over channels, the weights behind it their sum: exact for a grey image if
+        channels have the same statistics.
+        """
+        changed = [key for key, value in self.state_dict().items() if value.shape != tensors[key].shape]
+        for key in changed:
+            tensors[key] = fit_channels(tensors[key], before, channels, dim=min(tensors[key].ndim - 1, 1))
+        return changed
 
 
 def scatter_linear(*, J: int = 2, side: int = 32, num_classes: int = 10, in_chans: int = 3) -> Network:  # noqa: N803  # the papers' name
     """Coefficients of images of ``side`` pixels, normalised, and one linear layer. Raises :class:`SpecError`."""
     layers, chans = _normalized(J, side, in_chans, affine=True)
     stages = [("features.norm", chans, 2**J)]
-    return Network(nn.Sequential(layers), stages, num_classes=num_classes, side=side // 2**J)
+    return ScatteringNetwork(nn.Sequential(layers), stages, num_classes=num_classes, side=side // 2**J)
 
 
 def scatter_cnn(
@@ -49,7 +64,7 @@ def scatter_cnn(
             layers[f"block{number}"] = _convolution(chans, width)
             chans = width
         stages.append((f"features.block{number}", chans, reduction))
-    network = Network(nn.Sequential(layers), stages, num_classes=num_classes, pooled=2)
+    network = ScatteringNetwork(nn.Sequential(layers), stages, num_classes=num_classes, pooled=2)
     initialize(network)
     return network
 
@@ -97,7 +112,7 @@ def scatter_wrn(
         chans = width
     layers["norm_last"], layers["act_last"] = nn.BatchNorm2d(chans), nn.ReLU()
     stages = [(f"features.{name}", width, 2**J) for name, width in (("stage1", 32 * widen), ("act_last", chans))]
-    network = Network(nn.Sequential(layers), stages, num_classes=num_classes, pooled=1)
+    network = ScatteringNetwork(nn.Sequential(layers), stages, num_classes=num_classes, pooled=1)
     initialize(network)
     return network
 

@@ -28,7 +28,7 @@ def render(
         "## Scores\n\n" + _scores(entry),
         "## Use\n\n" + _use(entry),
         "## Input\n\n" + _input(entry),
-        "## Origin\n\n" + _origin(entry, run),
+        "## Origin\n\n" + _origin(entry, run, model.fitted),
         "## Licences\n\n" + _table(("of the", "licence"), [(key, text_of(getattr(entry.license, key))) for key in _OF]),
         "## Files\n\n" + _files(files, notes),
     ]
@@ -135,12 +135,15 @@ def _input(entry: Weights) -> str:
     return _table(("", ""), rows)
 
 
-def _origin(entry: Weights, run: Run | None) -> str:
+def _origin(entry: Weights, run: Run | None, is_fitted: bool) -> str:
     text = f"{text_of(entry.origin.rstrip('.')) or 'Not stated'}."
     if run is None:
         return text
     rows = [("recipe", text_of(run.recipe.get("name", ""))), ("command", code_of(run.command) if run.command else "")]
-    shown = ("epochs", "batch_size", "optimizer", "lr", "seed")
+    if run.gaps:
+        text += f"\n\nThe training cannot be repeated from its record: {text_of('; '.join(run.gaps))}."
+    rows += [("code", text_of(", ".join(f"{name} {code}" for name, code in run.sources.items() if code)))]
+    shown = ("seed",) if is_fitted else ("epochs", "batch_size", "optimizer", "lr", "seed")
     rows += [(key, text_of(run.recipe[key])) for key in shown if key in run.recipe]
     for role, images in run.data.items():
         rows.append((f"{text_of(role)} images", f"{images.n:,} of {text_of(f'{images.name}/{images.split}')}"))

@@ -41,6 +41,10 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
 )  # fmt: skip
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), help="Store matrices in half precision.")
 @click.option("--manifest", type=options.NEW_FILE, help="Write the entry into this manifest.")
+@click.option(
+    "--allow-uncommitted", is_flag=True,
+    help="Publish a run without command or commit, or of uncommitted code; its card says so.",
+)  # fmt: skip
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--dry-run", is_flag=True, help="Show the files and the card; write nothing, connect to nothing.")
 @options.json

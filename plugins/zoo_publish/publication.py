@@ -51,6 +51,7 @@ def publish(
     private: bool = False,
     manifest_file: Path | None = None,
     is_dry_run: bool = False,
+    allow_uncommitted: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Publication:
     """Publishes ``source``, a run's directory or a safetensors file that describes itself, as ``arch.tag``.
@@ -62,7 +63,9 @@ def publish(
     ``manifest_file``, with a directory relative to it, if it can be, and into the ``manifest.toml`` of a directory.
     ``is_dry_run`` does everything but write and ask.
 
-    Raises :class:`HubError` if the name is in use for other bytes, because a tag always means the same file.
+    Raises :class:`HubError` if the name is in use for other bytes, because a tag always means the same file, and
+    :class:`TrainingError` if the record of a run lacks its command or commit, or its code was not committed: with
+    ``allow_uncommitted`` it is published all the same, and its card says so.
     """
     from zoo_publish import destination, release
 
@@ -85,6 +88,7 @@ def publish(
             evaluate_on=evaluate_on,
             dtype=dtype,
             with_card=place.has_card,
+            allow_uncommitted=allow_uncommitted,
             progress=progress,
         )
         entry, present = made.entry, None if is_dry_run else place.held()

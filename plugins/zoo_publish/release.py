@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading, manifest, names, registry
-from zoo.errors import PluginError, ProbeError, SpecError, WeightsError, ZooError
+from zoo.errors import PluginError, ProbeError, SpecError, TrainingError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import resolve, safetensors_file
 from zoo.loading.network import timm_input_config
-from zoo.manifest import License, Score, Weights
+from zoo.manifest import License, Protocol, Score, Weights
 from zoo.registry import Found
 from zoo.spec import API, Model, Preprocess
 from zoo.verify import probe
@@ -46,18 +46,27 @@ def prepare(
     evaluate_on: tuple[tuple[str, str], ...] = (),
     dtype: str | None = None,
     with_card: bool = True,
+    allow_uncommitted: bool = False,
     progress: Any = None,
 ) -> Release:
     """Returns the release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
 
     ``repo``, ``file`` and ``hub`` are where it will lie; ``evaluate_on`` (data set, split) pairs that it is
-    scored on; ``dtype`` is what tensors of more than one dimension are stored in.
+    scored on; ``dtype`` is what tensors of more than one dimension are stored in. Raises :class:`TrainingError` if the
+    run's record lacks command or commit, or the code was not committed, unless ``allow_uncommitted``.
     """
     parsed = names.parse(name)
     if not parsed.tag:
         raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
     model = registry.current().find(str(parsed._replace(tag="")))
     content = read(source, model.model)
+    gaps = content.run.gaps if content.run else []
+    if gaps and not allow_uncommitted:
+        raise TrainingError(
+            f"{source} cannot be trained again from its record: {'; '.join(gaps)}. Nothing was published.",
+            hint="Commit the code and train again with zoo train, or with zoo.train(..., command='...'). "
+            "--allow-uncommitted (allow_uncommitted=True) publishes it, and its card says so.",
+        )
     weights = folder / WEIGHTS
     sha256 = safetensors_file.write(
         _stored(safetensors_file.read(content.file), dtype, content.file), weights, content.about
@@ -72,7 +81,7 @@ def prepare(
                 hint=f"Update the plugin of {model.model.name} to contract {API}, or leave out --evaluate.",
             )
         dataset = str(without_paths(report.dataset))
-        scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
+        scores[f"{dataset}/{report.split}"] = _score(name, dataset, report, _protocol(content, model.model))
     try:
         fresh = probe.take(module, info.preprocess)
     except ValueError:
@@ -104,6 +113,7 @@ def prepare(
         manifest.render(entry), f"{content.file}, according to its metadata"
     )  # or whoever reads it would fail
     files, notes = _beside(entry, module, model, content) if with_card else ({}, [])
+    notes += [f"The training cannot be repeated from its record: {'; '.join(gaps)}."] if gaps else []
     return Release(entry, weights, files, notes)
 
 
@@ -123,10 +133,11 @@ def _is_large(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
-def _score(name: str, dataset: str, report: Report) -> Score:
+def _score(name: str, dataset: str, report: Report, protocol: Protocol | None) -> Score:
     return Score(
         n=report.n,
         source=MEASURED,
+        protocol=protocol,
         top1=round(report.top1, 4),
         top5=None if report.top5 is None else round(report.top5, 4),
         mean_class=round(report.mean_class, 4),
@@ -136,6 +147,12 @@ def _score(name: str, dataset: str, report: Report) -> Score:
         + (f" --split {report.split}" if report.split != "test" else ""),
         fingerprint=report.fingerprint,
     )
+
+
+def _protocol(content: Source, model: Model) -> Protocol | None:
+    """Returns what a run record says of the protocol; None without a run. An evaluate hook may take several views."""
+    images = content.run.data.get("train") if content.run else None
+    return Protocol(trained_on=images.n, runs=1, views=None if model.evaluate else 1) if images and images.n else None
 
 
 def _epochs(given: Source, model: Model) -> int | None:

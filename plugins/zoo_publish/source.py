@@ -15,7 +15,9 @@ from zoo.errors import TrainingError, WeightsError
 from zoo.loading import safetensors_file
 from zoo.manifest import History, Score
 from zoo.spec import Model
+from zoo.system import machine
 
+ZOO = registry.DISTRIBUTION
 WEIGHTS = "model.safetensors"
 HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 if it trained in bfloat16"
 
@@ -35,7 +37,39 @@ class Run(msgspec.Struct, frozen=True):
     recipe: dict[str, Any] = {}
     versions: dict[str, str] = {}
     command: str = ""
+    code: str | None = None
+    plugin_code: str = ""
+    distribution: str = ""
+    distribution_version: str = ""
+    earlier: list[dict[str, Any]] = []
     whole: dict[str, Any] = {}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The code that trained, by distribution: the commit of a checkout, else the version of a release."""
+        sources = {ZOO: self.code or (self.versions.get("zoo", "") if self.code == "" else "")}
+        if self.distribution not in ("", ZOO):
+            sources[self.distribution] = self.plugin_code or self.distribution_version
+        return sources
+
+    @property
+    def gaps(self) -> list[str]:
+        """What the record lacks for anybody to train the same again."""
+        gaps = [] if self.command else ["the command is not recorded"]
+        for name, code in self.sources.items():
+            if not code:
+                gaps.append(f"the commit of {name} is not recorded")
+            elif code == machine.UNCOMMITTED:
+                gaps.append(f"{name} was installed from a folder without a commit")
+        if "plugin_code" in self.whole and not self.distribution:
+            gaps.append("the model is part of no installed distribution")
+        codes = [
+            *self.sources.values(),
+            *(str(place.get(key)) for place in self.earlier for key in ("code", "plugin_code")),
+        ]
+        if any(code.endswith("-dirty") for code in codes):
+            gaps.append("the code had changes that were not committed")
+        return gaps
 
 
 class _Row(msgspec.Struct, frozen=True):

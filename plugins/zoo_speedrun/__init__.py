@@ -45,9 +45,9 @@ plugin = Plugin(
     name="speedrun",
     api=2,
     models=(
-        _airbench("airbench94", (64, 256, 256), 2, params=1_971_352, macs=118_147_360),
-        _airbench("airbench95", (128, 384, 384), 2, params=4_604_440, macs=301_560_864),
-        _airbench("airbench96", (128, 384, 512), 3, params=9_915_416, macs=451_967_264),
+        _airbench("airbench94", (64, 256, 256), 2, params=1_972_792, macs=118_147_360),
+        _airbench("airbench95", (128, 384, 384), 2, params=4_606_520, macs=301_560_864),
+        _airbench("airbench96", (128, 384, 512), 3, params=9_918_776, macs=451_967_264),
     ),
     weights=("weights_manifest:speedrun.toml",),
     recipes="zoo_speedrun:recipes.toml",

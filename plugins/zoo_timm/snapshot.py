@@ -160,7 +160,7 @@ def _counted(arch: str, tag: str, file: File, default: Any, params: int, inputs:
 
 
 def _count(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _names(names: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def _stages(module: Any, side: int) -> tuple[int, tuple[tuple[str, int, int], ..
 
 
 def _count(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: zoo features resnet20.c10 --data digits -o train.safetensors")
 @options.several(options.one_name(bulk="features"), options.required_data)
 @click.option("--split", default="train", show_default=True, help="Split of the data set.")
-@options.output("Write them to FILE.safetensors.", kind=options.NEW_PATH)
+@options.output("Write them to FILE.safetensors.", suffix=".safetensors")
 @click.option(
     "--layer", default="", metavar="MODULE", help="Use this submodule's pooled output.  [default: the head's input]"
 )

@@ -97,12 +97,46 @@ def test_the_published_figures_are_the_papers() -> None:
         ({"source": "a paper", "seconds": 3}, "both seconds and on, or neither"),
         ({"source": "a paper", "top1": 101}, "top1"),
         ({"source": "a paper", "top5": 99}, "top5"),
+        ({"source": "a paper", "mean_class": 44.0}, "either top1 or mean_class"),
+        ({"source": "a paper", "protocol": {"runs": 0}}, "runs"),
+        ({"source": "a paper", "protocol": {"seeds": 3}}, "seeds"),
+        ({"weights": "net.mine", "protocol": {"runs": 3}}, "in their manifest"),
     ],
 )
 def test_an_expectation_says_on_whose_word(fields: dict[str, Any], message: str) -> None:
     table = {"expected": [{"model": "net", "data": "digits", "top1": 90.0, **fields}]}
     with pytest.raises(RecipeError, match=rf"'mine': expected: .*{message}"):
         expectations("mine", table)
+
+
+def test_the_list_says_where_a_papers_protocol_differs_from_the_recipe() -> None:
+    """Lee et al. 2014: 50,000 digits, ten runs. Zhou et al. 2017 train as the recipe does."""
+    rows = {(row["recipe"], row["expected"]["source"]): row for row in listed("dtp_mlp") if row["expected"]}
+    difference = "50,000 training images, ten runs; ours 60,000 training images, one run"
+    assert rows["paper_mnist", "Lee et al. 2014, section 3.1"]["difference"] == difference
+    assert rows["paper_mnist", ""]["difference"] == "", "it is ours"
+    assert difference in ask("recipes", "dtp_mlp").stdout
+    [same] = [row for row in listed("orn8_align") if row["recipe"] == "paper_mnist_rot"]
+    assert same["expected"]["top1"] == 98.58
+    assert same["difference"] == ""
+
+
+@pytest.mark.parametrize(("model", "data"), [("orn8_align", "mnist_rot"), ("gcn4_3x3", "mnist_rot")])
+def test_a_papers_name_is_refused_where_another_recipe_is_its_protocol(model: str, data: str) -> None:
+    """Zhou et al. 2017 and Luan et al. 2017 rotate digits anew at every access: paper_mnist would rotate them once."""
+    plugin = registry.current().find(model).plugin
+    with pytest.raises(RecipeError, match=r"'paper_mnist' is for mnist, not mnist_rot(.|\n)*paper_mnist_rot\?"):
+        choose(plugin, model, data, "paper_mnist")
+
+
+@pytest.mark.parametrize("model", ["orn8_align", "gcn4_3x3"])
+@pytest.mark.parametrize("data", ["mnist", "mnist_rot"])
+def test_authors_of_rotating_filters_hold_10000_digits_out_and_rotate_the_others_anew(model: str, data: str) -> None:
+    plugin = registry.current().find(model).plugin
+    recipe = choose(plugin, model, data, "paper_mnist" if data == "mnist" else "paper_mnist_rot")
+    assert count_training_images(data) - recipe.validation == 50_000
+    assert recipe.keep == "best"
+    assert recipe.augment.redraw is (data == "mnist_rot")
 
 
 def test_expectations_are_no_part_of_the_recipe() -> None:

@@ -352,5 +352,5 @@ def test_an_old_hook_that_saw_the_labels_is_not_measured(
     answer = ask("evaluate", "own_net", "--weights", old / "run" / "model.safetensors", "--data", "digits")
     assert "stated by" in answer.stdout
     words = ["publish", old / "run", "--as", "own_net.mine", "--to", old / "hub"]
-    answer = ask(*words, "--evaluate", "digits", "--license", "weights=MIT")
+    answer = ask(*words, "--evaluate", "digits", "--license", "weights=MIT", "--allow-uncommitted")
     assert (answer.exit_code, "own_model:report saw the labels of digits" in answer.stderr) == (1, True)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 import zoo
-from zoo import loading
+from zoo import loading, registry
 from zoo.errors import FileFormatError, TensorMismatchError, WeightsError
 from zoo.loading import safetensors_file
 
@@ -278,7 +278,46 @@ def test_a_trained_first_layer_takes_other_channels_and_answers_grey_as_colour(n
         torch.testing.assert_close(logits, color(gray.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["kmeans_svm.c10", "scatter_linear.c10"])
-def test_a_first_layer_that_cannot_be_adapted_says_so(name: str) -> None:
-    with pytest.raises(zoo.WeightsError, match=f"{name} has 3 input channels.*cannot be adapted to 1"):
-        zoo.create(name, in_chans=1)
+UNADAPTABLE = {
+    ("kmeans_svm", 1): "cannot be adapted to 1: it is no convolution",
+    ("kmeans_svm", 6): "cannot be adapted to 6: it is no convolution",
+    ("bn_inception_tf", 1): "eight filters for each of its 3 input channels",
+}
+
+
+def stems() -> list[Any]:
+    """Returns the smallest network of every first layer that families build; large ones are slow."""
+    rows = [registry.current().find(name).model for name in zoo.list_models()]
+    smallest = {(row.build, row.stem): row.name for row in sorted(rows, key=lambda row: -row.params)}
+    large = {row.name for row in rows if row.macs > 3e8 and (row.name, 1) not in UNADAPTABLE}
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in large)) for name in sorted(smallest.values())]
+
+
+@pytest.mark.parametrize("name", stems())
+def test_first_layers_of_all_families_take_other_channels_or_say_why_not(name: str, tmp_path: Path) -> None:
+    """Twice as many channels, or one, of a grey image give what the network's own give."""
+    network, file = zoo.create(name, pretrained=False).eval(), tmp_path / "own.safetensors"
+    safetensors_file.write(network.state_dict(), file, {})
+    usual, height, width = network.zoo_info.preprocess.input_size
+    gray = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
+    for channels in {1, 2 * usual} - {usual}:
+        if reason := UNADAPTABLE.get((name, channels)):
+            with pytest.raises(zoo.WeightsError, match=reason) as caught:
+                zoo.create(name, weights=file, in_chans=channels)
+            assert "images are made to have 3 channels" in caught.value.hint
+            continue
+        other = zoo.create(name, weights=file, in_chans=channels).eval()
+        with torch.inference_mode():
+            expected = network(gray.expand(-1, usual, -1, -1))
+            answer = other(gray.expand(-1, channels, -1, -1))
+        assert (answer - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+def test_a_trained_normalization_of_coefficients_is_adapted_with_what_follows() -> None:
+    """Six channels are twice three, exactly; one is nearly what a grey image gives, as statistics of colors differ."""
+    color, six, one = (zoo.create("scatter_linear.c10", in_chans=channels).eval() for channels in (3, 6, 1))
+    gray = torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = color(gray.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(six(gray.expand(-1, 6, -1, -1)), expected, rtol=1e-3, atol=1e-3)
+        assert torch.corrcoef(torch.stack([one(gray).flatten(), expected.flatten()]))[0, 1] > 0.9

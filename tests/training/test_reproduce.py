@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
-from support import specimen
+from support import distributions, specimen
 from support.command import ask
 
 import zoo
@@ -365,9 +365,9 @@ def test_the_record_names_the_commit_of_a_checkout_and_none_of_an_installed_zoo(
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
-    code = tmp_path / "zoo"
-    code.mkdir()
-    (code / "__init__.py").write_text("")
+    code = tmp_path / "zoo" / "__init__.py"
+    code.parent.mkdir()
+    code.write_text("")
     assert machine.commit(code) == ""
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "of something else")
@@ -378,9 +378,30 @@ def test_the_record_names_the_commit_of_a_checkout_and_none_of_an_installed_zoo(
     git("commit", "-q", "-m", "the code")
     head = git("rev-parse", "HEAD").strip()
     assert machine.commit(code) == head
-    (code / "__init__.py").write_text("1")
+    code.write_text("1")
     machine.commit.cache_clear()
     assert machine.commit(code) == f"{head}-dirty"
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        (None, ""),
+        ({"url": "file:///here", "dir_info": {"editable": True}}, "uncommitted"),
+        ({"url": "file:///here", "dir_info": {}}, "uncommitted"),
+        ({"url": "https://there", "vcs_info": {"vcs": "git", "commit_id": "12ab"}}, "12ab"),
+        ({"url": "https://there/pet.whl", "archive_info": {}}, ""),
+    ],
+)
+def test_what_pip_noted_says_which_code_was_installed(
+    source: dict[str, Any] | None, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file ``direct_url.json`` (PEP 610) is there unless a distribution came from an index by its version."""
+    distributions.bring(monkeypatch, tmp_path, "zoo-pet", {}, {"pet_code.py": ""})
+    [folder] = tmp_path.glob("zoo_pet-*.dist-info")
+    if source is not None:
+        (folder / "direct_url.json").write_text(json.dumps(source))
+    assert machine.code_of("zoo-pet", "pet_code") == code
 
 
 def test_the_record_names_the_libraries_that_the_family_uses() -> None:
@@ -397,6 +418,8 @@ def test_info_shows_how_weights_were_trained(run: Path) -> None:
     assert about["command"] in answer.stdout
     training = json.loads(ask("info", "resnet20.digits", "--json").stdout)["training"]
     assert training["command"] == about["command"]
+    fitted = json.loads(ask("info", "hmax.caltech101", "--json").stdout)["training"]
+    assert fitted["recipe"] == "paper_svm, seed 0", "it has no epochs"
     assert "training" not in json.loads(ask("info", "resnet18.tv_in1k", "--json").stdout)
 
 

@@ -11,7 +11,7 @@ from zoo.loading import resolve
 from zoo.manifest import Probe, Score, Weights
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
-from zoo.training import reproduce
+from zoo.training import choice, reproduce
 
 
 @click.command(epilog="Example: zoo info resnet20.digits")
@@ -92,7 +92,21 @@ def _facts_of_weights(match: Found) -> list[tuple[str, str]]:
         ("pinned", "yes" if weights.pinned else "no: it is pinned on first use"),
         ("probe", _probe(weights.probe) if weights.probe else "none"),
     ]
-    return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
+    for split, score in weights.scores.items():
+        facts += [(f"on {split}", _score(score)), ("", ", ".join(weights.protocol_of(score).words().values()))]
+        facts += [("published", text) for text in _published(match, weights, split)]
+    return facts
+
+
+def _published(match: Found, weights: Weights, split: str) -> list[str]:
+    """Returns what others report for this network and data set, and where their protocol differs."""
+    ours = weights.protocol_of(weights.scores[split])
+    texts = []
+    for figure in choice.published(match.plugin, match.model.name):
+        if figure.data == split.partition("/")[0]:
+            text, difference = f"{figure.figure}, {figure.reference}", figure.protocol.beside(ours)
+            texts.append(f"{text}; its protocol: {difference}" if difference else text)
+    return texts
 
 
 def _trust(match: Found) -> dict[str, str]:

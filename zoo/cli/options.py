@@ -151,9 +151,16 @@ def choice(*names: str, values: Sequence[str], help: str) -> Option:
     return click.option(*names, type=click.Choice(values), default=values[0], show_default=True, help=help)
 
 
-def output(help: str, kind: click.Path = NEW_FILE, required: bool = True) -> Option:
+def output(help: str, kind: click.Path = NEW_FILE, required: bool = True, suffix: str = "") -> Option:
+    """Returns the option ``-o``; a file without ``suffix`` is an error before the work begins."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and not value.name.endswith(suffix):
+            raise click.BadParameter(f"{value}: the output must be a {suffix} file. Use -o {value}{suffix}.")
+        return value
+
     metavar = "FILE" if kind.file_okay else "DIR"
-    return click.option("-o", "--output", type=kind, required=required, metavar=metavar, help=help)
+    return click.option("-o", "--output", type=kind, required=required, metavar=metavar, callback=check, help=help)
 
 
 def batch_size(default: int) -> Option:

@@ -30,7 +30,19 @@ def recipes(model: str | None, as_json: bool) -> None:
         return print_json([_describe(row) for row in rows])
     if not rows:
         return note(f"No recipes{f' for {model}' if model else ''}; --recipe default uses the default of every field.")
-    titles = ("recipe", "family", "model", "data", "epochs", "top-1", "from", "PFLOP", "time", "own fields")
+    titles = (
+        "recipe",
+        "family",
+        "model",
+        "data",
+        "epochs",
+        "top-1",
+        "from",
+        "PFLOP",
+        "time",
+        "its protocol",
+        "own fields",
+    )
     table = [
         (
             row.recipe + "*" * row.is_default,
@@ -38,10 +50,11 @@ def recipes(model: str | None, as_json: bool) -> None:
             "" if model else row.model,
             row.data,
             "fitted" if row.is_fitted else str(row.settings.epochs),
-            f"{row.expected.top1:.2f}%" if row.expected else "",
-            (row.expected.weights or row.expected.source) if row.expected else "",
+            row.expected.figure if row.expected else "",
+            (row.expected.weights or row.expected.reference) if row.expected else "",
             f"{row.pflop:,.0f}" if row.pflop and row.pflop >= 10 else f"{row.pflop:.2g}" if row.pflop else "",
             _duration(row.expected.seconds) if row.expected else "",
+            row.difference,
             ", ".join(f"{key}={value}" for key, value in row.own.items()) if model else "",
         )
         for row in rows
@@ -83,6 +96,7 @@ def _describe(row: "Row") -> dict[str, Any]:
         "default": row.is_default,
         "fitted": row.is_fitted,
         "expected": row.expected,
+        "difference": row.difference,
         "pflop": row.pflop,
         "settings": row.settings,
         "hook_args": row.own,

@@ -1,4 +1,4 @@
-"""The size of a network: learnable parameters, and the multiply-adds that it performs."""
+"""The size of a network: its parameters, and the multiply-adds that it performs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +40,8 @@ class MultiplyAdds(TorchDispatchMode):
 
 
 def params(module: nn.Module) -> int:
-    """Counts the learnable elements of ``module``."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    """Counts the elements of all parameters of ``module``, also of frozen ones, as timm and torchvision do."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:

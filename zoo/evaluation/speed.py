@@ -32,7 +32,7 @@ class Speed(msgspec.Struct, frozen=True):
     """The speed of one network for batches of one size; no field says how accurate it is.
 
     ``latency_ms`` is the median of ``steps`` batches, ``latency_p95_ms`` their 95th percentile, ``images_per_s`` the
-    mean. ``params_m``, ``gmacs`` and ``macts_m`` are millions of learnable elements, billions of multiply-adds and
+    mean. ``params_m``, ``gmacs`` and ``macts_m`` are millions of elements of parameters, billions of multiply-adds and
     millions of activations (outputs of convolutions and linear layers) for one image. ``first_s`` are the seconds of
     the very first batch, in which ``backend`` compiled compiles.
     """

@@ -18,7 +18,7 @@ from zoo.errors import FileFormatError, PluginError, TensorMismatchError, Weight
 from zoo.loading import safetensors_file
 from zoo.loading.interface import Network
 from zoo.manifest import Weights
-from zoo.modules import FeatureInfo, FeatureNet, ImageClassifier
+from zoo.modules import FeatureInfo, FeatureNet, ImageClassifier, fit_channels
 from zoo.registry import hooks
 from zoo.spec import Model, Preprocess
 
@@ -81,6 +81,8 @@ def build_from(
     tensors = translate(model, module, tensors, about.name)
     adapted = adapt_stem(tensors, model.stem, channels)
     if channels != had_channels:
+        adapt: Callable[..., list[str]] = getattr(module, "adapt_channels", lambda *_: [])
+        adapted += adapt(tensors, had_channels, channels)
         require_adapted(module, tensors, model.stem, about.name, had_channels, channels)
     if about.preprocess.whitening == "zca":
         from zoo.data.whitening import ZCA, attach
@@ -315,13 +317,7 @@ def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int)
         weight = tensors.get(key)
         if weight is None or weight.ndim != 4 or weight.shape[1] == in_chans:
             continue
-        before = weight.shape[1]
-        if in_chans == 1:
-            adapted = weight.float().sum(dim=1, keepdim=True)
-        else:
-            repeats = -(-in_chans // before)
-            adapted = weight.float().repeat(1, repeats, 1, 1)[:, :in_chans] * (before / in_chans)
-        tensors[key] = adapted.to(weight.dtype)
+        tensors[key] = fit_channels(weight, weight.shape[1], in_chans, dim=1)
         changed.append(key)
     return changed
 
@@ -337,8 +333,9 @@ def require_adapted(
     ]
     if fixed:
         raise WeightsError(
-            f"{name} has {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
-            hint=f"Use images with {before} channels.",
+            f"{name} has {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}: "
+            "it is no convolution of the image, whose weights could be summed or repeated.",
+            hint=f"Leave in_chans out: images are made to have {before} channels. Or train it anew: pretrained=False.",
         )
 
 

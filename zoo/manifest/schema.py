@@ -49,12 +49,69 @@ class License(Entry, frozen=True):
     data: str = "unknown"
 
 
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+Positive = Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]
+
+
+class Protocol(Entry, frozen=True):
+    """Conditions of a score beside the network and the data set. A field that is not known is left out.
+
+    Args:
+        trained_on: Number of training images.
+        epochs: Passes over them.
+        runs: Number of trainings. The score is their mean, unless ``selection`` says otherwise.
+        views: Views of each test image.
+        selection: How the network or the result was selected, in words.
+        other: What else to know before comparing, in words.
+    """
+
+    trained_on: Positive | None = None
+    epochs: Annotated[float, msgspec.Meta(gt=0, lt=1 << 53)] | None = None
+    runs: Positive | None = None
+    views: Positive | None = None
+    selection: Text = ""
+    other: Text = ""
+
+    def words(self) -> dict[str, str]:
+        """Returns each field that is set, in words."""
+        words = {
+            "trained_on": _counted(self.trained_on, "training image"),
+            "epochs": _counted(self.epochs, "epoch"),
+            "runs": _counted(self.runs, "run"),
+            "views": _counted(self.views, "view"),
+            "selection": self.selection,
+            "other": self.other,
+        }
+        return {field: text for field, text in words.items() if text}
+
+    def beside(self, ours: "Protocol") -> str:
+        """Returns where this protocol differs from ``ours``: "50,000 training images; ours 60,000 training images".
+
+        What is not known of this one is not compared.
+        """
+        theirs, mine = self.words(), ours.words()
+        fields = [field for field in theirs if theirs[field] != mine.get(field)]
+        texts = [", ".join(words[field] for field in fields if field in words) for words in (theirs, mine)]
+        return "; ours ".join(filter(None, texts))
+
+
+def _counted(count: float | None, noun: str) -> str:
+    """Returns "ten runs": in letters up to ten, "" for None."""
+    if count is None:
+        return ""
+    is_short = count == int(count) and count < len(NUMBERS)
+    number = NUMBERS[int(count)] if is_short else f"{int(count):,}" if count == int(count) else f"{count:g}"
+    return f"{number} {noun}{'' if count == 1 else 's'}"
+
+
 class Score(Entry, frozen=True):
     """A result on one split of one data set.
 
     Args:
         n: Number of images.
         source: Who reported it.
+        protocol: How it came about. By default, of ImageNet: all 1,281,167 training images, one view of the image's
+            center.
         top1: Top-1 in per cent.
         top5: Top-5 in per cent.
         mean_class: Mean over the classes of their top-1, in per cent.
@@ -67,6 +124,7 @@ class Score(Entry, frozen=True):
 
     n: Count
     source: str
+    protocol: Protocol | None = None
     top1: Percent | None = None
     top5: Percent | None = None
     mean_class: Percent | None = None
@@ -265,6 +323,11 @@ class Weights(Entry, frozen=True):
     def path(self) -> str:
         """The path of the file within a hub."""
         return f"{self.repo}/{self.file}" if self.repo else self.file
+
+    def protocol_of(self, score: Score) -> Protocol:
+        """Returns the protocol of one of these weights' scores, with their epochs."""
+        protocol = score.protocol or Protocol()
+        return msgspec.structs.replace(protocol, epochs=self.epochs) if protocol.epochs is None else protocol
 
     @property
     def is_relative(self) -> bool:

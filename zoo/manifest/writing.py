@@ -1,6 +1,5 @@
 """Writes ``Weights`` values as a manifest's text, and edits one entry of it: all else stays the same."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ import msgspec
 from zoo.errors import ManifestError
 from zoo.manifest.parsing import RELEASE, parse, release_of
 from zoo.manifest.schema import Probe, Release, Weights
+from zoo.system import toml
 
 
 def render(entry: Weights) -> str:
@@ -20,7 +20,7 @@ def render(entry: Weights) -> str:
         table.pop(key, None)
     name = table_name(entry)
     parts = [(name, table)]
-    parts += [(f"{name}.scores.{_string(key)}", score) for key, score in scores.items()]
+    parts += [(f"{name}.scores.{toml.string(key)}", score) for key, score in scores.items()]
     parts += [(f"{name}.history", history)] if history else []
     texts = [f"[{name}]\n{_lines(values)}" for name, values in parts]
     return "\n".join([*texts, render_probe(entry, entry.probe)] if entry.probe else texts)
@@ -29,33 +29,16 @@ def render(entry: Weights) -> str:
 def render_probe(entry: Weights, probe: Probe) -> str:
     """Returns the TOML table of ``probe`` for ``entry``, with one line of logits per image."""
     table: dict[str, Any] = msgspec.to_builtins(probe)
-    logits = "".join(f"    {_toml(row)},\n" for row in table.pop("logits"))
+    logits = "".join(f"    {toml.render(row)},\n" for row in table.pop("logits"))
     return f"[{table_name(entry)}.probe]\nlogits = [\n{logits}]\n{_lines(table)}"
 
 
 def table_name(entry: Weights) -> str:
-    return f"{_key(entry.arch)}.{entry.tag}"
+    return f"{toml.key(entry.arch)}.{entry.tag}"
 
 
 def _lines(table: Mapping[str, Any]) -> str:
-    return "".join(f"{_key(key)} = {_toml(value)}\n" for key, value in table.items())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return _string(value) if isinstance(value, str) else json.dumps(value)  # numbers and booleans read the same in TOML
-
-
-def _key(text: str) -> str:
-    return text if re.fullmatch(r"[\w-]+", text, re.ASCII) else _string(text)
-
-
-def _string(text: str) -> str:
-    """Returns ``text`` as in JSON, but without pairs of surrogates and with DEL escaped, as TOML needs them."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(f"{toml.key(key)} = {toml.render(value)}\n" for key, value in table.items())
 
 
 def with_entry(text: str, entry: Weights, file: str = "<manifest>") -> str:
@@ -95,7 +78,7 @@ def with_release(text: str, release: Release, file: str = "<manifest>") -> str:
     lines = text.splitlines(keepends=True)
     start = next((number for number in _headers(lines) if lines[number].startswith(f"[{RELEASE}]")), None)
     fields = msgspec.structs.asdict(release).items()
-    stated = [(key, str(value) if key == "expires" else _toml(value)) for key, value in fields if value]
+    stated = [(key, str(value) if key == "expires" else toml.render(value)) for key, value in fields if value]
     table = f"[{RELEASE}]\n" + "".join(f"{key} = {value}\n" for key, value in stated)
     if start is None:
         changed = _joined(text, table)

@@ -202,6 +202,35 @@ def luma_weights(in_chans: int) -> Tensor:
     return weights[:, None, None]
 
 
+def fit_channels(tensor: Tensor, before: int, channels: int, *, dim: int) -> Tensor:
+    """Changes a trained ``tensor`` from ``before`` channels of the image to ``channels``, as timm does.
+
+    Args:
+        tensor: Values along ``dim``: those of the first channel, then those of the second, ...
+        before: Channels that it is for.
+        channels: Channels that it shall be for.
+        dim: 1 for the weights of a layer that sums over channels: their sum is kept. 0 for values of each channel: one
+            channel gets their mean.
+
+    Returns:
+        The sum or the mean for one channel; the channels in turn for more, scaled where sums are kept.
+
+    Example:
+        >>> import torch
+        >>> from zoo.modules import fit_channels
+        >>> fit_channels(torch.ones(8, 3, 5, 5), 3, 1, dim=1).unique()
+        tensor([3.])
+    """
+    values = tensor.float().unflatten(dim, (before, -1))
+    if channels == 1:
+        fitted = values.sum(dim, keepdim=True) if dim else values.mean(dim, keepdim=True)
+    else:
+        fitted = values.index_select(dim, torch.arange(channels) % before)
+        fitted = fitted * (before / channels) if dim else fitted
+    merged: Tensor = fitted.flatten(dim, dim + 1)
+    return merged.to(tensor.dtype)
+
+
 class DropPath(nn.Module):
     """Stochastic depth: in training, drops an image's residual with probability ``rate`` and scales the others.
 

@@ -127,7 +127,7 @@ def _names(named: Named, tags: Sequence[str] | None) -> list[str]:
 
 
 def params_of(model: Model, weights: Weights | None = None) -> int:
-    """Returns the number of learnable elements of the network of ``model`` with ``weights``; 0 if unknown."""
+    """Returns the number of elements in the parameters of the network of ``model`` with ``weights``; 0 if unknown."""
     return model.params if weights is None or weights.params is None else weights.params
 
 

@@ -209,7 +209,7 @@ class Described(Spec, frozen=True):
         model: The name of one of the plugin's models.
         args: Arguments of its build function. They are held to ``Model.file_args``, as those of any weights file.
         preprocess: How the input is prepared, unless as the model's row says.
-        params: Learnable elements of the network with these weights; 0 if not known.
+        params: Elements of all parameters of the network with these weights; 0 if not known.
         num_classes: Classes of the head, 0 without a head; None if not stated.
         classes: The data set whose classes they are, if the file says so.
         class_names: The names of the classes, if the file lists them.

@@ -97,8 +97,8 @@ class Model(Spec, frozen=True):
         args: Arguments of the build function.
         paper: Where the architecture was published.
         preprocess: How its input is prepared, unless weights say otherwise.
-        params: Learnable elements of the network as built by default; 0 if not stated, or if it is ``fitted`` and has
-            none.
+        params: Elements of all parameters of the network as built by default, frozen ones included, as timm counts
+            them; 0 if not stated, or if it is ``fitted`` and has none.
         macs: Multiply-adds of convolutions and linear layers for one input; 0 if not stated.
         num_classes: Classes by default. With 0, the network returns features.
         head: Submodules that depend on ``num_classes``. A weights file need not fit them.

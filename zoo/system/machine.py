@@ -1,10 +1,12 @@
 """The machine and its software: processor, accelerator, memory, versions of libraries, commit of a checkout."""
 
+import json
 import platform
 import subprocess
 import sys
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,17 +76,37 @@ def _cpuinfo(file: Path) -> dict[str, str]:
 
 
 @lru_cache
-def commit(folder: Path = Path(__file__).parents[1]) -> str:
-    """Returns the commit of Zoo's checkout, with ``-dirty`` if it was changed; "" for an installed Zoo."""
-    is_tracked = ("ls-files", "--error-unmatch", "__init__.py")  # and no environment within another project
+def commit(file: Path = Path(__file__).parents[1] / "__init__.py") -> str:
+    """Returns the commit of the checkout that ``file`` is in, with ``-dirty`` if it was changed; "" if in none."""
+    is_tracked = ("ls-files", "--error-unmatch", file.name)  # and no environment within another project
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
         for words in (is_tracked, describe):
-            command = ["git", "-C", str(folder), *words]
+            command = ["git", "-C", str(file.parent), *words]
             answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
     return answer.stdout.strip()
+
+
+UNCOMMITTED = "uncommitted"
+"""The code of a distribution that was installed from a folder: its version says nothing about its files."""
+
+
+def code_of(name: str, module: str) -> str:
+    """Returns what the code of ``module`` in the distribution ``name`` is, beside its version.
+
+    That is the commit of its checkout, as of :func:`commit`, or the one that pip installed; ``UNCOMMITTED`` for a
+    folder outside a repository; "" for what was installed from a package, which its version names.
+    """
+    spec = find_spec(module.partition(".")[0])
+    if spec is not None and spec.origin is not None and (code := commit(Path(spec.origin))):
+        return code
+    try:
+        source = json.loads(distribution(name).read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return UNCOMMITTED
+    return str(source.get("vcs_info", {}).get("commit_id", "")) or (UNCOMMITTED if "dir_info" in source else "")
 
 
 _M_TRIM_THRESHOLD = -1

@@ -1,5 +1,6 @@
-"""Reads TOML with limits, in linear time: the standard library's time is cubic in the dots of a key."""
+"""TOML: read with limits, in linear time (the standard library's time is cubic in the dots of a key); and written."""
 
+import json
 import re
 from collections.abc import Hashable
 from functools import cache, lru_cache
@@ -43,6 +44,25 @@ def read_value(text: Any) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
+
+
+def render(value: Any) -> str:
+    """Writes ``value`` as a TOML value on one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key(name)} = {render(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(render, value)) + "]"
+    return string(value) if isinstance(value, str) else json.dumps(value)  # numbers and booleans read the same in TOML
+
+
+def key(text: str) -> str:
+    """Writes ``text`` as the key of a table."""
+    return text if re.fullmatch(r"[\w-]+", text, re.ASCII) else string(text)
+
+
+def string(text: str) -> str:
+    """Writes ``text`` as in JSON, but without pairs of surrogates and with DEL escaped, as TOML needs them."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @cache

@@ -108,7 +108,7 @@ def interface(subject: Subject) -> None:
 
 
 def parameters(subject: Subject) -> None:
-    """Checks that the declared count of learnable elements is right to the unit.
+    """Checks that the declared count of elements of all parameters is right to the unit.
 
     Fix: ``zoo plugins check --fix`` counts them and writes the row.
     """
@@ -127,7 +127,7 @@ def macs(subject: Subject) -> None:
 
 
 def count_params(subject: Subject) -> int:
-    """Counts the learnable elements of the network."""
+    """Counts the elements of all parameters of the network."""
     return counting.params(subject.outline)
 
 

@@ -14,7 +14,7 @@ from zoo.loading import resolve
 from zoo.loading.create import info_of
 from zoo.registry import hooks
 from zoo.spec import Model
-from zoo.system import distributed
+from zoo.system import distributed, toml
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +130,21 @@ def train(
     source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
     source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
     source |= {} if guide is None else {"teacher": guide.address}
+    if former is None and not command_line():  # a resumed run keeps its command
+        run_options.setdefault(
+            "command",
+            command_of(
+                name,
+                data,
+                output=output,
+                recipe=recipe,
+                settings=settings,
+                args=args,
+                init=init,
+                teacher=teacher,
+                device=device,
+            ),
+        )
     run_options.setdefault("command", command_line())
     run = training.Run(output, resume=resume, init=start and start.record, teacher=guide, source=source, **run_options)
     prepared = training.split(images, chosen, held_out)
@@ -262,3 +277,83 @@ def command_line() -> str:
     program = Path(sys.argv[0])
     is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
     return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""
+
+
+def command_of(
+    name: str | None,
+    data: Any,
+    *,
+    output: str | Path,
+    recipe: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    args: Mapping[str, Any] | None = None,
+    init: str | Path | None = None,
+    teacher: str | Path | None = None,
+    device: "str | torch.device | None" = None,
+) -> str:
+    """Returns the ``zoo train ...`` that repeats a training with these arguments of :func:`train`.
+
+    It names no folder of this machine: data and weights in files appear under the last part of their path, the run as
+    ``runs/NAME``. Images that are only in memory have no name, and some values cannot be typed: then it is the program
+    that trains, if that is a script or a module.
+    """
+    if not isinstance(data, str | Path):
+        return _program()
+    words = ["zoo", "train", *([name] if name else []), "--data", _named(data)]
+    words += ["--recipe", recipe] if recipe else []
+    try:
+        for option, values in (("--set", settings or {}), ("--arg", args or {})):
+            for key, value in values.items():
+                words += [option, f"{key}={_typed(value, is_read=option == '--set')}"]
+    except ValueError:
+        return _program()
+    words += ["--init", _weights(init)] if init else []
+    words += ["--teacher", _weights(teacher)] if teacher else []
+    words += ["--device", str(device)] if device else []
+    return shlex.join([*words, "-o", f"runs/{Path(output).absolute().name}"])
+
+
+def _named(data: str | Path) -> str:
+    """Returns a data set's name, without the folder that it is in."""
+    from zoo import data as datasets
+
+    text = str(data)
+    if datasets.address(data) != text or Path(text).is_absolute():
+        return Path(text).name
+    reader, _, rest = text.partition(":")
+    return f"{reader}:{Path(rest).name}" if rest.startswith(("/", "~")) and "://" not in text else text
+
+
+def _weights(weights: str | Path) -> str:
+    from zoo.training import pretrained
+
+    return Path(weights).name if pretrained.is_file(weights) else str(weights)
+
+
+def _typed(value: Any, *, is_read: bool) -> str:
+    """Returns ``value`` as it is typed on the command line; a string that ``is_read`` there anyway stays as it is.
+
+    Raises ValueError if no text is read as this value.
+    """
+    import msgspec
+
+    if isinstance(value, str) and value == value.strip() and (is_read or toml.read_value(value) == value):
+        return value
+    try:
+        plain = msgspec.to_builtins(value)
+        text = toml.render(plain)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    if toml.read_value(text) != (list(plain) if isinstance(plain, tuple) else plain):
+        raise ValueError(f"{value!r} has no TOML form")
+    return text
+
+
+def _program() -> str:
+    """Returns how this program was started, if it is a script or a module: the session of a notebook is neither."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    script = Path(sys.argv[0]).name
+    if "ipykernel" in sys.modules or not (spec or script.endswith(".py")):
+        return ""
+    started = ["-m", spec.name.removesuffix(".__main__")] if spec else [script]
+    return shlex.join(["python", *started, *sys.argv[1:]])

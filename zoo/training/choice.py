@@ -12,6 +12,7 @@ from zoo import registry
 from zoo.data.augmentation import OWN_SCALE, Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.data.classes import count_training_images
 from zoo.errors import ManifestError, PluginError, RecipeError, UnknownNameError
+from zoo.manifest import Protocol
 from zoo.registry import hook, resource
 from zoo.spec import Model, Plugin
 from zoo.system import toml
@@ -102,6 +103,8 @@ def choose(
         tables[OWN] = dict(own)
     if name is not None and name not in tables:
         raise UnknownNameError.of("recipe", name, tables, hint=f"Recipes of {plugin.name}: {', '.join(tables)}.")
+    if name is not None:
+        _refuse_other_protocol(name, tables, model, data)
     name = name or default(tables, model, data) or (OWN if own is not None else None)
     if name is None:
         raise RecipeError(
@@ -109,6 +112,20 @@ def choose(
             hint=f"Select one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
         )
     return resolve(name, tables[name], settings, own_fields(plugin))
+
+
+def _refuse_other_protocol(name: str, tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> None:
+    """Raises :class:`RecipeError` if another recipe carries the protocol of ``name`` out on ``data``.
+
+    That is one for this model and data set whose name begins with that of ``name``, which states other data sets:
+    ``paper_mnist`` and ``paper_mnist_rot``.
+    """
+    stated = tables[name].get("data", ())
+    if not stated or any(fnmatchcase(data, pattern) for pattern in stated):
+        return
+    for other, table in tables.items():
+        if other.startswith(f"{name}_") and suits(table, model, data):
+            raise RecipeError(f"Recipe {name!r} is for {', '.join(stated)}, not {data}.", hint=f"Did you mean {other}?")
 
 
 def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
@@ -194,6 +211,29 @@ def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
         return msgspec.convert(table.get("expected", []), list[Expectation])
     except msgspec.ValidationError as error:
         raise RecipeError(f"Recipe {name!r}: expected: {error}.") from None
+
+
+def published(plugin: Plugin | None, model: str) -> list[Expectation]:
+    """Returns the figures of others for ``model`` in the recipes of its plugin; [] if they cannot be read."""
+    try:
+        tables = read(plugin) if plugin is not None else {}
+        scores = [score for name, table in tables.items() for score in expectations(name, table)]
+    except RecipeError:
+        return []
+    return [score for score in scores if score.model == model and score.is_of_others]
+
+
+def protocol_of(recipe: Recipe, data: str, *, is_fitted: bool = False) -> Protocol:
+    """Returns the protocol of one training by ``recipe`` on ``data``, as far as the recipe decides it."""
+    images = count_training_images(data) - recipe.validation
+    is_best = recipe.validation > 0 and recipe.keep == "best"
+    return Protocol(
+        trained_on=images if images > 0 else None,
+        epochs=None if is_fitted else recipe.epochs,
+        runs=1,
+        selection=f"selected on {recipe.validation:,} held-out images" if is_best else "",
+        other="images drawn anew in every epoch" if recipe.augment.redraw else "",
+    )
 
 
 def resolve(
@@ -287,6 +327,17 @@ class Row(msgspec.Struct, frozen=True):
     own: dict[str, Any]
     expected: Expectation | None = None
     pflop: float | None = None
+
+    @property
+    def difference(self) -> str:
+        """The words for where the protocol of a published score differs from one training by this recipe.
+
+        A recipe does not decide on the views of test images.
+        """
+        if self.expected is None or not self.expected.is_of_others:
+            return ""
+        ours = protocol_of(self.settings, self.data, is_fitted=self.is_fitted)
+        return self.expected.protocol.beside(msgspec.structs.replace(ours, views=self.expected.protocol.views))
 
 
 def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:

@@ -20,6 +20,7 @@ import msgspec
 
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
+from zoo.manifest import Percent, Protocol
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -125,7 +126,10 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         model: Name of the model.
         data: The data set, whose test images were scored.
         top1: Top-1 in per cent.
+        mean_class: Mean over the classes of their top-1, in per cent, where that is what is reported.
         source: Who reported it.
+        confirmed: Whether the figure was seen in its source; otherwise it was quoted.
+        protocol: How it came about, if it was reported.
         weights: The trained weights with this score.
         seconds: Training time.
         on: The machine that took so long.
@@ -133,8 +137,11 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model: str
     data: str
-    top1: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    top1: Percent | None = None
+    mean_class: Percent | None = None
     source: str = ""
+    confirmed: bool = True
+    protocol: Protocol = Protocol()
     weights: str = ""
     seconds: NotNegative = 0.0
     on: str = ""
@@ -142,8 +149,29 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if bool(self.source) == bool(self.weights):
             raise ValueError("expected either source or weights with top1")
+        if (self.top1 is None) == (self.mean_class is None):
+            raise ValueError("expected either top1 or mean_class")
+        if self.weights and self.protocol != Protocol():
+            raise ValueError("protocol is for figures of others: that of weights is in their manifest")
         if bool(self.seconds) != bool(self.on):
             raise ValueError("set both seconds and on, or neither")
+
+    @property
+    def figure(self) -> str:
+        """The score as a table shows it: ``44% (mean of classes)``, with no more digits than others reported."""
+        score = self.mean_class if self.top1 is None else self.top1
+        digits = f"{score:.2f}%" if self.weights else f"{score:g}%"
+        return digits + (" (mean of classes)" if self.top1 is None else "")
+
+    @property
+    def is_of_others(self) -> bool:
+        """Whether it is not this project's own: weights are, and what states a machine."""
+        return bool(self.source) and not self.on
+
+    @property
+    def reference(self) -> str:
+        """Who reported it, and whether that was seen."""
+        return self.source + ("" if self.confirmed or not self.source else ", quoted, not confirmed")
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -58,6 +58,7 @@ class Record(msgspec.Struct, frozen=True):
     source: dict[str, str] = {}
     """The paths of data, initial weights and teacher; only in a run directory, since they are paths of this machine."""
     code: str = ""
+    """The commit of Zoo; "" for an installed Zoo, whose version is its identity."""
     earlier: list[dict[str, Any]] = []
     """Differences in how parts of the run were computed before it was resumed."""
 
@@ -82,6 +83,7 @@ def describe(
     environment = place(device, requires)
     if of and of["distribution"] != registry.DISTRIBUTION:
         environment["versions"][of["distribution"]] = of["distribution_version"]
+        environment["plugin_code"] = machine.code_of(of["distribution"], _module_of(of["distribution"]))
     return {
         "model": info.model.name if info is not None else type(model).__name__,
         **of,
@@ -96,6 +98,10 @@ def describe(
         **environment,
         "command": run.command,
     }
+
+
+def _module_of(distribution: str) -> str:
+    return next(row.module for row in registry.current().plugins if row.distribution == distribution)
 
 
 def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, steps: int) -> str:
@@ -170,7 +176,8 @@ def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[st
     used = ["timm", *(name for requirement in requires for name in machine.distributions_of(requirement.module))]
     return {
         "versions": machine.versions() | {name: version for name in used if (version := machine.version_of(name))},
-        "code": machine.commit(),
+        "code": machine.code_of(registry.DISTRIBUTION, "zoo"),
+        "plugin_code": "",
         "device": str(device),
         "threads": torch.get_num_threads(),
         "processes": distributed.current().count,

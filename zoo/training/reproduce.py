@@ -192,8 +192,9 @@ def training_of(weights: Weights) -> dict[str, str]:
             header = json.loads(b"".join(_parts(stream, length)))
         run = json.loads(header["__metadata__"]["zoo"])["run"]
         recipe, images = run["recipe"], run["data"]["train"]
+        epochs = "" if _is_fitted(weights) else f"{recipe['epochs']} epochs, "
         facts = {
-            "recipe": f"{recipe['name']}, {recipe['epochs']} epochs, seed {recipe['seed']}",
+            "recipe": f"{recipe['name']}, {epochs}seed {recipe['seed']}",
             "trained on": f"{images['n']:,} images of {images['name']}/{images['split']}, {images['fingerprint']}",
             "trained with": ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items()),
             "code": run.get("code", ""),
@@ -202,6 +203,14 @@ def training_of(weights: Weights) -> dict[str, str]:
     except (ZooError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}  # of another origin
     return {name: str(fact) for name, fact in facts.items() if fact}
+
+
+def _is_fitted(weights: Weights) -> bool:
+    """Returns whether the model is fitted without gradients, whose recipe has epochs only because every recipe has."""
+    try:
+        return registry.current().find(weights.arch).model.fitted
+    except ZooError:
+        return False
 
 
 def _parts(stream: Any, count: int) -> Iterator[bytes]:

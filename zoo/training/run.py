@@ -47,7 +47,7 @@ IDENTITY = ("model", "args", "init", "teacher", "recipe", "data", "preprocess")
 FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights", "teacher.weights")
 """Values in them that may change all the same."""
 
-PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
+PLACE = ("versions", "code", "plugin_code", "device", "threads", "processes", "cpu", "gpu")
 """The parts that say where it was computed: where they change, a bit of the numbers may."""
 
 _SECONDS = 30.0

@@ -54,7 +54,7 @@ _place_options = (
 )
 
 
-@click.command(epilog="Example: zoo attack patch train resnet20 --data cifar10 --target ship -o ship")
+@click.command(epilog="Example: zoo attack patch train zfnet --data cub --target 3 -o p.safetensors")
 @options.several(options.names, options.required_data)
 @click.option("--target", required=True, metavar="CLASS", help="Class, by number or name.")
 @options.choice("--shape", values=["circle", "square"], help="Shape of the patch.")
@@ -64,7 +64,7 @@ _place_options = (
 @click.option(
     "--lr", default=0.05, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Adam learning rate."
 )
-@options.output("Write the patch to FILE.safetensors.")
+@options.output("Write the patch to FILE.safetensors.", suffix=".safetensors")
 @options.several(options.device, options.json)
 def train(names: tuple[str, ...], data: str, target: str, output: Path, as_json: bool, **settings: Any) -> None:
     """Train a patch that makes networks predict CLASS.

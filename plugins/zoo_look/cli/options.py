@@ -60,10 +60,20 @@ def look_command(example: str, *chosen: options.Option) -> Callable[[Callable[..
     return decorate
 
 
-def open_model(name: str, weights: Path | None, args: dict[str, str], device: str | None) -> "nn.Module":
-    """Returns the trained network that :data:`model_options` name."""
-    from zoo.loading.create import create_trained
+def open_model(
+    name: str, weights: Path | None, args: dict[str, str], device: str | None, untrained: bool = False
+) -> "nn.Module":
+    """Returns the network that :data:`model_options` name, trained unless it is to be ``untrained``."""
+    from zoo.loading.create import create, create_trained
+    from zoo.loading.resolve import model_named
 
+    if untrained:
+        import torch
+
+        if weights is not None or model_named(name, None).weights is not None:
+            raise click.UsageError("--untrained: expected the name of a model, without weights.")
+        torch.manual_seed(0)
+        return create(name, device=device, **options.read_args(args))
     return create_trained(name, weights=weights, device=device, **options.read_args(args))
 
 

@@ -67,7 +67,11 @@ def filters(scale: Any, **model: Any) -> Answer:
     }
 
 
-@look_command("zoo look diagnose alexnet_small.c10", *model_options)
+@look_command(
+    "zoo look diagnose alexnet_small.c10",
+    *model_options,
+    click.option("--untrained", is_flag=True, help="Look at NAME as initialised from seed 0, to compare with."),
+)
 def diagnose(**model: Any) -> Answer:
     """Measure frequencies, aliasing and dead first-layer filters."""
     import zoo_look as look

@@ -226,6 +226,21 @@ def test_what_no_patch_can_be_made_of_is_refused(
 # ---- The command line ----
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["attack", "patch", "train", DIGITS, "--data", "digits", "--target", "8"],
+        ["features", DIGITS, "--data", "digits"],
+    ],
+    ids=["patch", "features"],
+)
+def test_tensors_are_written_to_a_safetensors_file_or_not_at_all(words: list[str], tmp_path: Path) -> None:
+    refused = ask_warm(*words, "-o", tmp_path / "tensors")
+    assert refused.exit_code == 2
+    assert "tensors.safetensors" in refused.output.replace("\n", "")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_patches_from_the_command_line(training_digits: ImageSet, tmp_path: Path) -> None:
     file = tmp_path / "patch.safetensors"
     words = ["attack", "patch", "train", DIGITS, "--data", "digits", "--target", "8", "--steps", "3"]

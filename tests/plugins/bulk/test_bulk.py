@@ -190,7 +190,7 @@ def test_a_node_with_other_bytes_images_or_versions_fails_and_says_so() -> None:
     def with_other(**values: Any) -> dict[str, Any]:
         return {**arguments, "expected": {**arguments["expected"], **values}}
 
-    with pytest.raises(IntegrityError, match=r"resnet20\.digits here has sha256 e5f0871e"):
+    with pytest.raises(IntegrityError, match=r"resnet20\.digits here has sha256 95592408"):
         work.evaluate(**with_other(sha256="0" * 64))
     with pytest.raises(DataError, match="digits/test here have the fingerprint sha256:"):
         work.evaluate(**with_other(fingerprint="sha256:0"))

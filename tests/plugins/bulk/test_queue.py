@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -81,6 +82,36 @@ def test_a_queue_is_trained_by_another_engine_as_well(inside: Path) -> None:
     assert done.exit_code == 0, done.output
     assert [row["status"] for row in shown()["trainings"]] == ["done", "done"]
     assert Path("runs", "first", "model.safetensors").is_file()
+
+
+def test_the_recorded_command_of_a_training_repeats_it_alone(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte of the file, which holds the command itself; the run has its name, and no folder of this machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    settings = (
+        'epochs = 1, warmup_epochs = 0.5, lr = 1e-2, schedule = "cosine", augment.flip = true, freeze = ["conv1"]'
+    )
+    write(f'[[train]]\nname = "first"\n{TINY}recipe = "digits"\ndevice = "cpu"\nsettings = {{ {settings} }}\n')
+    done = ask("--threads", "1")
+    assert done.exit_code == 0, done.output
+    file = Path("runs", "first", "model.safetensors")
+    command = json.loads(Path("runs", "first", "config.json").read_text())["command"]
+    assert str(inside) not in command
+    first = file.read_bytes()
+    Path("runs").rename("before")
+    program, *words = shlex.split(command)
+    assert program == "zoo"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-m", "zoo", *words], env=environment, check=True, capture_output=True)
+    assert file.read_bytes() == first
+
+
+def test_a_training_that_starts_from_weights_need_not_name_its_model(inside: Path) -> None:
+    write('[[train]]\nname = "first"\ninit = "resnet20.digits"\ndata = "digits"\nsettings = { epochs = 1 }\n')
+    done = ask("--threads", "1")
+    assert done.exit_code == 0, done.output
+    record = json.loads(Path("runs", "first", "config.json").read_text())
+    assert record["model"] == "resnet20"
+    assert "--init resnet20.digits" in record["command"]
 
 
 @pytest.mark.parametrize(

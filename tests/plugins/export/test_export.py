@@ -222,6 +222,50 @@ def test_the_page_on_export_states_the_tolerances() -> None:
     assert {precision: float(value) for precision, value in stated} == agreement.TOLERANCES
 
 
+def test_a_network_with_a_limit_on_sizes_is_exported_for_one_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = zoo.create(NETWORK).eval()
+    usual = type(network).forward_features
+
+    def limited(self: Any, x: Tensor) -> Tensor:
+        return usual(self, x * 1 if x.shape[2] > 12 else x)
+
+    monkeypatch.setattr(type(network), "forward_features", limited)
+    made = zoo.export(network, tmp_path / "limited.pt2")
+    assert not made.about.any_size
+    [note] = made.notes
+    assert note.startswith("height and width are fixed, because with any size torch.export failed:")
+    assert "12" in note
+
+
+def test_a_network_that_counts_its_images_is_not_exported_and_says_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = zoo.create(NETWORK).eval()
+    usual = type(network).forward_features
+
+    def looping(self: Any, x: Tensor) -> Tensor:
+        return torch.cat([usual(self, x[index : index + 1]) for index in range(len(x))])
+
+    monkeypatch.setattr(type(network), "forward_features", looping)
+    with pytest.raises(ExportError) as caught:
+        zoo.export(network, tmp_path / "looping.pt2")
+    assert "any number of images: no loop over them" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{}, {"precision": "int8"}], ids=["float32", "int8"])
+def test_an_onnx_file_names_its_batch_and_imports_only_operators_it_uses(root: Path, options: dict[str, str]) -> None:
+    made = exports.made(root, "onnx", **options)
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(made.file))
+    assert {entry.domain for entry in model.opset_import} == {node.domain for node in model.graph.node} == {""}
+    for value in (model.graph.input[0], model.graph.output[0]):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+    onnx.checker.check_model(model)
+
+
 @pytest.mark.slow
 def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:
     made = exports.made(root, "torch-export")

@@ -245,7 +245,7 @@ def test_a_program_with_code_in_it_is_not_opened(root: Path, tmp_path: Path, par
 
 
 @pytest.mark.first(1)
-@pytest.mark.parametrize("architecture", ["stn_tutorial_mnist", "ror3_56", "deform_cnn"])
+@pytest.mark.parametrize("architecture", ["stn_tutorial_mnist", "ror3_56", "deform_cnn", "fractalnet20_narrow"])
 def test_what_networks_of_ours_export_is_opened(architecture: str, tmp_path: Path) -> None:
     """Some call autocast or torchvision; guards on any size have max and min in them."""
     module = zoo.create(architecture, pretrained=False).eval()

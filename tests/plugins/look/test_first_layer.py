@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.command import ask_warm, printed
+from support.command import ask_warm, printed, told
 from support.seeded import noise
 from torch import Tensor, nn
 
@@ -210,6 +210,18 @@ def test_a_result_is_drawn_the_same_each_time(tmp_path: Path) -> None:
         first = found.save(tmp_path / name).read_bytes()
         assert found.save(tmp_path / name).read_bytes() == first, name
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_untrained_network_is_diagnosed_from_the_command_line() -> None:
+    """Its filters are noise: each band has the energy that its area has."""
+    answer = told("look", "diagnose", "alexnet_small", "--untrained")
+    shares = [answer["low"], answer["middle"], answer["high"]]
+    assert shares == pytest.approx([1 / 16, 3 / 16, 12 / 16], abs=0.04)
+    assert told("look", "diagnose", "alexnet_small", "--untrained") == answer
+    for words in (["alexnet_small.c10"], ["alexnet_small", "--weights", __file__]):
+        refused = ask_warm("look", "diagnose", *words, "--untrained")
+        assert refused.exit_code == 2
+        assert "expected the name of a model, without weights" in refused.output
 
 
 def test_another_kind_of_file_is_refused_and_an_unknown_name_suggests(tmp_path: Path) -> None:

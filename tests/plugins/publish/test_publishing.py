@@ -30,6 +30,7 @@ from zoo_publish.source import Images, Run, Source, held_out, history, without_p
 EMBEDDED = Path(__file__).parents[3] / "weights_manifest" / "embedded"
 DIGITS = EMBEDDED / "resnet20.digits.safetensors"
 PRIVATE = "secret-place"
+COMMIT = "12" * 20
 
 # the client's own, on upload
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -379,6 +380,7 @@ def test_words_in_a_card_are_neither_markdown_nor_html(tmp_path: Path) -> None:
     hostile = "pets|</td><script>x</script>\n\n# Not a [heading](https://x) ![](y) `a` **b** <!--"
     run = {
         "command": "zoo train `rm` | x\n# no",
+        "code": hostile,
         "data": {"train": {"name": hostile, "split": "train", "n": 3, "fingerprint": "sha256:0"}},
         "recipe": {"name": hostile},
         "versions": {hostile: "1"},
@@ -397,6 +399,7 @@ def test_words_in_a_card_are_neither_markdown_nor_html(tmp_path: Path) -> None:
 
 def test_no_local_path_and_no_secret_is_published(tmp_path: Path) -> None:
     run = {
+        "code": "12ab",
         "command": f"zoo train resnet20 --data /home/me/{PRIVATE}/pets -o ~/{PRIVATE}/run --init ./{PRIVATE}/start",
         "data": {"train": {"name": "pets", "split": "train", "n": 3, "fingerprint": "sha256:0"}},
         "init": {"weights": f"/home/me/{PRIVATE}/start.safetensors", "sha256": "0"},
@@ -482,7 +485,7 @@ def test_the_weights_that_a_training_started_from_are_its_base_model(tmp_path: P
     from huggingface_hub import ModelCard
 
     start = registry.current().find("resnet18.tv_in1k").weights
-    run = {"init": {"weights": start.name, "sha256": start.sha256}}
+    run = {"command": "zoo train", "code": COMMIT, "init": {"weights": start.name, "sha256": start.sha256}}
     file = describe(zoo.create("resnet20"), "resnet20", tmp_path / "m.safetensors", run=run)
     done = publish(file, "resnet20.mine", str(tmp_path / "hub"), is_dry_run=True)
     assert ModelCard(done.card).data.base_model == "timm/resnet18.tv_in1k"
@@ -561,7 +564,7 @@ def train(output: Path, **settings: Any) -> Path:
 
 def test_a_runs_own_score_is_that_of_the_images_it_held_out(net: str, tmp_path: Path) -> None:
     run = train(tmp_path / "run", validation=300)
-    done = publish(run, f"{net}.mine", str(tmp_path / "hub"))
+    done = publish(run, f"{net}.mine", str(tmp_path / "hub"), allow_uncommitted=True)
     [entry] = manifest.parse(done.entry)
     assert list(entry.scores) == ["digits/validation"]
     claim = entry.scores["digits/validation"]
@@ -578,13 +581,13 @@ def test_a_runs_own_score_is_that_of_the_images_it_held_out(net: str, tmp_path: 
     assert entry.history.loss == pytest.approx([row["loss"] for row in log], rel=1e-3)
     assert entry.history.train_top1 == pytest.approx([row["train_top1"] for row in log], abs=0.01)
     assert entry.history.val_top1 == pytest.approx([row["val_top1"] for row in log], abs=0.01)
-    half = publish(run, f"specimen/{net}.half", str(tmp_path / "hub"), dtype="float16")
+    half = publish(run, f"specimen/{net}.half", str(tmp_path / "hub"), dtype="float16", allow_uncommitted=True)
     assert not manifest.parse(half.entry)[0].scores, "the score was of the network in full precision"
     assert (tmp_path / "hub" / f"{net}.half" / "model.safetensors").is_file()
 
 
 def test_a_run_without_held_out_images_claims_nothing(net: str, tmp_path: Path) -> None:
-    done = publish(train(tmp_path / "run", epochs=1), f"{net}.mine", str(tmp_path / "hub"))
+    done = publish(train(tmp_path / "run", epochs=1), f"{net}.mine", str(tmp_path / "hub"), allow_uncommitted=True)
     assert not manifest.parse(done.entry)[0].scores
     assert any("No score" in remark for remark in done.notes)
 
@@ -611,11 +614,76 @@ def test_what_ships_along_is_published_as_the_bytes_it_is(name: str, tmp_path: P
     copied = tmp_path / "there.toml"
     copied.write_text("# Whose they are.\n\n" + manifest.render(shipped), encoding="utf-8")
     file = EMBEDDED / f"{name}.safetensors"
-    done = publish(file, name, "embedded:weights_manifest/embedded", manifest_file=copied)
+    done = publish(file, name, "embedded:weights_manifest/embedded", manifest_file=copied, allow_uncommitted=True)
     assert not done.is_new
     [written] = manifest.read(copied)
     assert copied.read_text().startswith("# Whose they are.\n\n")
     assert msgspec.structs.replace(written, preprocess=shipped.preprocess) == shipped
+
+
+OF_A_RELEASE = {"code": "", "versions": {"zoo": "0.1.0"}}
+OF_A_PLUGIN = {"code": COMMIT, "distribution": "zoo-pet", "distribution_version": "1.0"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, f"zoo-vision {COMMIT}"),
+        (OF_A_RELEASE, "zoo-vision 0.1.0"),
+        ({**OF_A_PLUGIN, "plugin_code": COMMIT[::-1]}, f"zoo-vision {COMMIT}, zoo-pet {COMMIT[::-1]}"),
+        ({**OF_A_PLUGIN, "plugin_code": "", "code": "", "versions": {"zoo": "0.1.0"}}, "zoo-vision 0.1.0, zoo-pet 1.0"),
+    ],
+)
+def test_a_run_of_committed_or_released_code_is_published_with_it_on_the_card(
+    changes: dict[str, Any], code: str, tmp_path: Path
+) -> None:
+    done = publish(recorded(tmp_path, **changes), "resnet20.mine", str(tmp_path / "hub"))
+    assert f"| code | {code} |" in done.card
+    assert "cannot be repeated" not in done.card + "".join(done.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "gap"),
+    [
+        ({"command": ""}, "the command is not recorded"),
+        ({"code": None}, "the commit of zoo-vision is not recorded"),
+        ({"code": "", "versions": {}}, "the commit of zoo-vision is not recorded"),
+        ({"code": f"{COMMIT}-dirty"}, "the code had changes that were not committed"),
+        ({"earlier": [{"code": f"{COMMIT}-dirty"}]}, "the code had changes that were not committed"),
+        ({"code": "uncommitted"}, "zoo-vision was installed from a folder without a commit"),
+        ({**OF_A_PLUGIN, "plugin_code": "uncommitted"}, "zoo-pet was installed from a folder without a commit"),
+        ({**OF_A_PLUGIN, "plugin_code": f"{COMMIT}-dirty"}, "the code had changes that were not committed"),
+        ({"plugin_code": ""}, "the model is part of no installed distribution"),
+    ],
+)
+def test_a_run_that_its_record_cannot_repeat_is_published_on_demand_and_says_so(
+    changes: dict[str, Any], gap: str, tmp_path: Path
+) -> None:
+    words = ["publish", recorded(tmp_path, **changes), "--as", "resnet20.mine", "--to", tmp_path / "hub"]
+    refused = ask(*words)
+    assert refused.exit_code == 1
+    assert gap in " ".join(refused.stderr.split())
+    assert "--allow-uncommitted" in refused.stderr
+    assert not (tmp_path / "hub").exists()
+    allowed = ask(*words, "--allow-uncommitted")
+    assert allowed.exit_code == 0, allowed.output
+    assert gap in " ".join(allowed.stderr.split())
+    card = (tmp_path / "hub" / "resnet20.mine" / "README.md").read_text()
+    assert f"The training cannot be repeated from its record: {gap}." in card
+
+
+def test_the_card_of_a_network_without_epochs_states_none(tmp_path: Path) -> None:
+    file = EMBEDDED / "hog_svm.c10.safetensors"
+    card = publish(file, "hog_svm.mine", str(tmp_path / "hub"), is_dry_run=True, allow_uncommitted=True).card
+    assert "| seed | 0 |" in card
+    assert "epochs" not in card
+
+
+def recorded(folder: Path, **changes: Any) -> Path:
+    """Returns a file whose record has command and commit, but for ``changes``; None leaves a field out."""
+    run = {"command": "zoo train resnet20 --data cifar10 -o runs/mine", "code": COMMIT, "recipe": {}, **changes}
+    run = {key: value for key, value in run.items() if value is not None}
+    return describe(zoo.create("resnet20"), "resnet20", folder / "mine.safetensors", run=run)
 
 
 @pytest.mark.slow

@@ -53,7 +53,8 @@ def test_all_that_is_written_names_distribution_and_version(
     zoo.train(model, digits, recipe="default", settings={"epochs": 1}, output=tmp_path / "run", device="cpu")
     header = safetensors_file.metadata(tmp_path / "run" / "model.safetensors")
     record = json.loads((tmp_path / "run" / "config.json").read_text())
-    printed("publish", tmp_path / "run", "--as", f"{model}.mine", "--to", tmp_path / "hub", "--license", "weights=MIT")
+    words = ("--as", f"{model}.mine", "--to", tmp_path / "hub", "--license", "weights=MIT", "--allow-uncommitted")
+    printed("publish", tmp_path / "run", *words)
     [file] = (tmp_path / "hub").rglob("weights.toml")
     [entry] = manifest.read(file)
     for written in (header, record, {key: getattr(entry, key) for key in expected}):
