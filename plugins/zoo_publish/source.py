@@ -54,7 +54,7 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def gaps(self) -> list[str]:
-        """What the record lacks for anybody to train the same again."""
+        """The facts that the record lacks for anybody to train the same again."""
         gaps = [] if self.command else ["the command is not recorded"]
         for name, code in self.sources.items():
             if not code:

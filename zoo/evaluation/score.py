@@ -95,7 +95,7 @@ def fingerprint_of(data: ImageSet | PreparedBatches, streamed: Fingerprint | Non
 
 
 ROUNDING = {"float32": 1e-5, "cuda/float32": 1e-3, "bfloat16": 3e-2}
-"""How far a logit differs on another machine, relative to the largest of its image, by dtype or ``device/dtype``.
+"""The difference of a logit on another machine, relative to the largest of its image, by dtype or ``device/dtype``.
 
 Those of the weights that ship lie within 4e-6 of onnxruntime's; convolutions of a GPU round to the ten bits of TF32.
 """
