@@ -86,7 +86,7 @@ class DepthwiseSeparable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps B in_chans H W to B out_chans ceil(H / stride) ceil(W / stride)."""
-        out = self.act(self.bn1(self.conv_dw(self.pad(x))))
+        out: Tensor = self.act(self.bn1(self.conv_dw(self.pad(x))))
         out = self.bn2(self.conv_pw(out))
         return self.drop_path(out) + x if self.has_shortcut else out
 
@@ -115,7 +115,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps B in_chans H W to B out_chans ceil(H / stride) ceil(W / stride)."""
-        out = self.act1(self.bn1(self.conv_pw(x)))
+        out: Tensor = self.act1(self.bn1(self.conv_pw(x)))
         out = self.act2(self.bn2(self.conv_dw(self.pad(out))))
         out = self.bn3(self.conv_pwl(out))
         return self.drop_path(out) + x if self.has_shortcut else out
