@@ -523,7 +523,9 @@ def test_every_command_prints_one_json_document(
         "recipes": lambda: ask("recipes", "--json"),
         "results": lambda: ask("results", "show", tmp_path / "runs" / "results.csv", "--json"),
         "attack": lambda: ask("attack", "curve", "resnet20.tiny", "--data", pictures, "--attack", "fgsm", "--json"),
-        "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),
+        "features": lambda: ask(
+            "features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f.safetensors", "--json"
+        ),
         "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),
         "look": lambda: ask("look", "layers", "resnet20", "--json"),
         "course": lambda: ask("course", "--json"),

@@ -177,6 +177,14 @@ def test_a_network_of_one_size_is_told_before_training(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets torch's compiler import setuptools, which refuses where a test before has imported Python's own distutils."""
+    if "_distutils" not in str(getattr(sys.modules.get("distutils"), "__file__", "_distutils")):
+        monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+
+
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
 def test_compiled_training_takes_the_steps_of_plain_training(tmp_path: Path) -> None:
     """Of one layer, which compiles soonest; the next test compiles convolutions of two sizes."""
@@ -193,6 +201,7 @@ def test_compiled_training_takes_the_steps_of_plain_training(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
 def test_compiled_training_gives_the_same_network_up_to_rounding(tmp_path: Path) -> None:
     fields = {"epochs": 2, "batch_size": 16, "lr": 0.05, "precision": "float32", "progressive": Progressive(0.5, 0.5)}

@@ -103,7 +103,7 @@ def test_the_command_in_a_row_measures_it_again(evaluated: Path, tmp_path: Path,
 
 def test_against_finds_a_regression_and_exits_with_1(evaluated: Path, tmp_path: Path) -> None:
     rows = results.read(evaluated / "results.csv")
-    worse = [msgspec.structs.replace(row, low=20.0, high=30.0, top1=25.0) if row.n else row for row in rows]
+    worse = [msgspec.structs.replace(row, correct=row.correct - 1) if row.correct else row for row in rows]
     results.write(tmp_path, worse, [])
     table = evaluated / "results.csv"
     assert ask("results", "show", table, "--against", table).exit_code == 0
