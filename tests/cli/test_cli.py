@@ -526,7 +526,7 @@ def test_every_command_prints_one_json_document(
         "features": lambda: ask(
             "features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f.safetensors", "--json"
         ),
-        "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),
+        "classify": lambda: ask("classify", tmp_path / "f.safetensors", "--classifier", "knn", "--json"),
         "look": lambda: ask("look", "layers", "resnet20", "--json"),
         "course": lambda: ask("course", "--json"),
         "gallery": lambda: ask("gallery", "build", "resnet20", "-o", tmp_path / "site", "--json"),

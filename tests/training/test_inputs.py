@@ -1,6 +1,7 @@
 """Training inputs: images that torchvision varies and mixes, and progressive resizing, by sides worked out by hand."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def test_a_network_of_one_size_is_told_before_training(tmp_path: Path) -> None:
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets torch's compiler import setuptools, which refuses where a test before has imported Python's own distutils."""
+    """Lets torch's compiler import setuptools, which refuses where Python's own distutils is loaded."""
     if "_distutils" not in str(getattr(sys.modules.get("distutils"), "__file__", "_distutils")):
         monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
 
