@@ -218,8 +218,8 @@ def test_the_commands_write_and_read_outputs(tmp_path: Path) -> None:
         weights = zoo.registry.current().find(name).weights
         assert evaluation.read_outputs(files[-1]).about.sha256 == weights.sha256
     assert told("results", "metrics", files[-1])["correct"] == report["correct"]
-    assert told("results", "metrics", *files)["agreement"]["n"] == 360
-    shown = CliRunner().invoke(cli, ["results", "metrics", *map(str, files)]).stdout
+    assert told("results", "compare", *files)["pairs"][0]["n"] == 360
+    shown = CliRunner().invoke(cli, ["results", "compare", *map(str, files)]).stdout
     assert "McNemar's test   p = " in shown
     shown = CliRunner().invoke(cli, ["results", "metrics", str(files[0])]).stdout
     assert "class  images   recall" in shown

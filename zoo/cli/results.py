@@ -12,7 +12,8 @@ from zoo.cli.group import Commands
 from zoo.cli.output import echo, note, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from zoo.evaluation.metrics import Agreement, Metrics
+    from zoo.evaluation.agreement import Agreement
+    from zoo.evaluation.metrics import Metrics
     from zoo.results import Change, Row, Speed
 
 
@@ -20,7 +21,13 @@ _SECTIONS = {
     "Commands:": {
         "show": "zoo.cli.results:show",
         "metrics": "zoo.cli.results:metrics",
-    }
+    },
+    "Answers of weights, without computing them:": {
+        "compare": "zoo.cli.results:compare",
+        "hardest": "zoo.cli.results:hardest",
+        "ensemble": "zoo.cli.results:ensemble",
+        "calibration": "zoo.cli.results:calibration",
+    },
 }
 
 
@@ -139,32 +146,25 @@ _PAIRS = 10
 
 
 @click.command(epilog="Example: zoo results metrics outputs.safetensors")
-@click.argument("file", type=options.FILE)
-@click.argument("other", required=False, type=options.FILE)
+@click.argument("files", nargs=-1, required=True, metavar="FILE", type=options.FILE)
 @options.json
-def metrics(file: Path, other: Path | None, as_json: bool) -> None:
+def metrics(files: tuple[Path, ...], as_json: bool) -> None:
     """Compute every score from outputs, without the network.
 
-    FILE and OTHER are files that zoo evaluate --outputs wrote. With OTHER, counts the images on which the two networks
-    agree, and tests by McNemar's exact test whether one of them is better.
+    FILE is a file that zoo evaluate --outputs wrote.
     """
     from zoo.evaluation import metrics as evaluated
 
-    measured = [evaluated.measure(each) for each in (file, other) if each is not None]
-    agreement = evaluated.compare(file, other) if other is not None else None
+    if len(files) > 1:
+        raise click.UsageError(f"Expected one file. zoo results compare {' '.join(map(str, files))} compares them.")
+    scores = evaluated.measure(files[0])
     if as_json:
-        import msgspec
-
-        rows = msgspec.to_builtins(measured)
-        return print_json(rows[0] if agreement is None else {"metrics": rows, "agreement": agreement})
-    for scores in measured:
-        _print_metrics(scores, with_classes=agreement is None)
-    if agreement is not None:
-        _print_agreement(agreement)
-    return None
+        print_json(scores)
+    else:
+        _print_metrics(scores)
 
 
-def _print_metrics(scores: "Metrics", *, with_classes: bool) -> None:
+def _print_metrics(scores: "Metrics") -> None:
     from zoo.evaluation import metrics as evaluated
 
     low, high = scores.interval
@@ -185,8 +185,6 @@ def _print_metrics(scores: "Metrics", *, with_classes: bool) -> None:
             ("images", scores.fingerprint),
         ]
     )
-    if not with_classes:
-        return
     titles = ("class", "images", "recall", "95% interval", "precision")
     rows = [
         (
@@ -211,15 +209,170 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.2f}%"
 
 
-def _print_agreement(agreement: "Agreement") -> None:
-    echo(f"{agreement.first} and {agreement.second} on {agreement.n:,} images")
+_CLASSES = 20
+"""Classes that are shown, those with the lowest p-values; --json has all."""
+
+
+@click.command(epilog="Example: zoo results compare resnet20.c10 plain20.c10")
+@options.names
+@options.json
+def compare(names: tuple[str, ...], as_json: bool) -> None:
+    """Compare answers image by image.
+
+    Counts the images that both of two networks classify correctly, one alone, or neither, of each class, too, and how
+    many errors they share. McNemar's exact test says whether one is better; of more than two, each pair is tested, and
+    p-values are corrected by Holm's method. NAME is weights that ship with Zoo, or a file that zoo evaluate --outputs
+    wrote.
+    """
+    from zoo.evaluation import agreement
+
+    pairs = agreement.compare_each(*names)
+    if as_json:
+        print_json({"pairs": pairs})
+    elif len(pairs) == 1:
+        _print_agreement(pairs[0])
+    else:
+        _print_pairs(pairs)
+
+
+def _print_agreement(pair: "Agreement") -> None:
+    wrong = pair.only_second + pair.neither
+    echo(f"{pair.first} and {pair.second} on {pair.n:,} images of {pair.data}")
+    overlap = f"{100 * pair.overlap:.2f}%" if pair.overlap is not None else ""
     print_facts(
         [
-            ("same class", f"{agreement.same:,}  ({100 * agreement.same / agreement.n:.2f}%)"),
-            ("both correct", f"{agreement.both:,}"),
-            ("only the first", f"{agreement.only_first:,}"),
-            ("only the second", f"{agreement.only_second:,}"),
-            ("neither", f"{agreement.neither:,}"),
-            ("McNemar's test", f"p = {agreement.p:.3g}, exact, two-sided"),
+            ("same class", f"{pair.same:,}  ({_share(pair.same, pair.n)}; {pair.same_wrong:,} of them wrong)"),
+            ("both correct", f"{pair.both:,}"),
+            ("only the first", f"{pair.only_first:,}"),
+            ("only the second", f"{pair.only_second:,}"),
+            ("neither", f"{pair.neither:,}"),
+            ("McNemar's test", f"p = {pair.p:.3g}, exact, two-sided"),
+            (
+                "shared errors",
+                overlap and f"{overlap} of the first's {wrong:,}; {100 * pair.overlap_by_chance:.2f}% if independent",
+            ),
         ]
     )
+    titles = ("class", "images", "only the first", "only the second", "p, corrected")
+    shown = sorted(pair.classes, key=lambda row: row.p)[:_CLASSES] if len(pair.classes) > _CLASSES else pair.classes
+    rows = [
+        (row.name, f"{row.n:,}", f"{row.only_first:,}", f"{row.only_second:,}", f"{row.corrected:.3g}") for row in shown
+    ]
+    echo()
+    print_table(titles, rows, right=titles[1:])
+
+
+def _print_pairs(pairs: "Sequence[Agreement]") -> None:
+    titles = ("first", "second", "images", "only the first", "only the second", "neither", "p", "p, corrected")
+    rows = [
+        (
+            pair.first,
+            pair.second,
+            f"{pair.n:,}",
+            f"{pair.only_first:,}",
+            f"{pair.only_second:,}",
+            f"{pair.neither:,}",
+            f"{pair.p:.3g}",
+            f"{pair.corrected:.3g}",
+        )
+        for pair in pairs
+    ]
+    print_table(titles, rows, right=titles[2:])
+
+
+def _share(count: int, n: int) -> str:
+    return f"{100 * count / n:.2f}%"
+
+
+@click.command(epilog="Example: zoo results hardest cifar10")
+@click.argument("data")
+@click.option("--limit", default=20, show_default=True, type=options.POSITIVE, metavar="N", help="Images to show.")
+@options.json
+def hardest(data: str, limit: int, as_json: bool) -> None:
+    """Show the images that the fewest weights classify correctly.
+
+    Of the weights that ship with Zoo and have a score on DATA. An image is named by its place in the data set as it is
+    published, from 0.
+    """
+    from zoo.evaluation import agreement
+
+    hard = agreement.hardest(data, limit)
+    if as_json:
+        return print_json(hard)
+    count = len(hard.weights)
+    echo(
+        f"{hard.n:,} images of {hard.data}, {count} weights: all classify {hard.right_by[-1]:,} correctly, "
+        f"none {hard.right_by[0]:,}"
+    )
+    rows = [
+        (
+            f"{image.image:,}",
+            image.label,
+            f"{image.correct} of {count}",
+            f"{image.wrong} ({image.wrong_by})" if image.wrong else "",
+        )
+        for image in hard.images
+    ]
+    print_table(("image", "class", "correct", "most often wrong"), rows, right=("image", "correct"))
+    return None
+
+
+@click.command(epilog="Example: zoo results ensemble resnet20.c10 plain20.c10 densenet_bc_40_12.c10")
+@options.names
+@options.json
+def ensemble(names: tuple[str, ...], as_json: bool) -> None:
+    """Let networks vote, from their answers.
+
+    By majority, the sum of confidences deciding ties, and by the sum of confidences alone. Each network adds to one
+    class only: it is not the mean of probabilities. McNemar's exact test compares each rule with the best member. NAME
+    is weights that ship with Zoo, or a file that zoo evaluate --outputs wrote.
+    """
+    from zoo.evaluation import agreement
+
+    voted = agreement.ensemble(*names)
+    if as_json:
+        return print_json(voted)
+    echo(f"{len(voted.members)} networks on {voted.n:,} images of {voted.data}")
+    rows = [(name, _share(correct, voted.n), f"{correct:,}", "", "", "", "") for name, correct in voted.members.items()]
+    rows += [
+        (
+            f"vote by {vote.rule}",
+            _share(vote.correct, voted.n),
+            f"{vote.correct:,}",
+            f"{vote.interval[0]:.2f} to {vote.interval[1]:.2f}",
+            f"{vote.only_ensemble:,}",
+            f"{vote.only_best:,}",
+            f"{vote.p:.3g}",
+        )
+        for vote in voted.votes
+    ]
+    titles = ("", "top-1", "correct", "95% interval", "only the vote", "only the best", "p, corrected")
+    print_table(titles, rows, right=titles[1:])
+    note(f"The best member on these images is {voted.best}.")
+    return None
+
+
+@click.command(epilog="Example: zoo results calibration resnet20.c10")
+@options.name
+@options.json
+def calibration(name: str, as_json: bool) -> None:
+    """Show whether a network is right as often as it is certain.
+
+    The expected calibration error, and the images in each of 15 bins of confidence. NAME is weights that ship with Zoo,
+    or a file that zoo evaluate --outputs wrote.
+    """
+    from zoo.evaluation import agreement
+
+    measured = agreement.reliability(name)
+    if as_json:
+        return print_json(measured)
+    echo(f"{measured.name} on {measured.n:,} images of {measured.data}")
+    print_facts([("calibration", f"expected error {100 * measured.ece:.2f}% in {agreement.BINS} bins")])
+    titles = ("confidence", "images", "mean confidence", "correct")
+    rows = [
+        (f"{row.low:.3f} to {row.high:.3f}", f"{row.n:,}", f"{100 * row.confidence:.2f}%", _share(row.correct, row.n))
+        for row in measured.bins
+    ]
+    echo()
+    print_table(titles, rows, right=titles[1:])
+    return None

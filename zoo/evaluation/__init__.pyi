@@ -1,3 +1,9 @@
+from zoo.evaluation.agreement import compare as compare
+from zoo.evaluation.agreement import compare_each as compare_each
+from zoo.evaluation.agreement import ensemble as ensemble
+from zoo.evaluation.agreement import hardest as hardest
+from zoo.evaluation.agreement import reliability as reliability
+from zoo.evaluation.answers import read_answers as read_answers
 from zoo.evaluation.calibration import calibrate as calibrate
 from zoo.evaluation.calibration import calibration_error as calibration_error
 from zoo.evaluation.calibration import fit_temperature as fit_temperature
@@ -5,7 +11,6 @@ from zoo.evaluation.forward import batches as batches
 from zoo.evaluation.forward import frozen as frozen
 from zoo.evaluation.forward import in_eval_mode as in_eval_mode
 from zoo.evaluation.forward import logits as logits
-from zoo.evaluation.metrics import compare as compare
 from zoo.evaluation.metrics import measure as measure
 from zoo.evaluation.outputs import read_outputs as read_outputs
 from zoo.evaluation.score import Report as Report

@@ -97,28 +97,36 @@ def check(
     """Scores a network as :func:`evaluate` does, and compares the score with that of its manifest.
 
     A claim that leaves out images of the whole data set is compared on those that it is about; the report is on all.
+    If the answers of these weights are published, the images that differ from them are named.
     Raises :class:`WeightsError` if the manifest claims no score on these images.
     """
-    from zoo.evaluation import claims
+    from zoo.evaluation import answers, claims
     from zoo.evaluation.outputs import write_outputs
 
     info = info_of(model)
     images = cast("ImageSet", _images(model, data, split))
     claim = _claim(info, f"{images.name}/{images.split}")
     numbers = claims.left_in(claim, images)
+    published = answers.published(sha256_of(info)) if distributed.current().count == 1 else None
     collected: list[Outputs] = []
     if outputs is not None or numbers is not None:
         _require_images(images, outputs)
+    if outputs is not None or numbers is not None or published is not None:
         options["take"] = collected.append
     report = hook.evaluate(info.model, model, images, preprocess=info.preprocess, **options)
     if outputs is not None:
         write_outputs(Path(outputs), collected[0], images, report, sha256_of(info))
+
+    def check_report(of: "Report", part: "Outputs | None") -> "Comparison":
+        differing = claims.differences(of, part, published) if part is not None and published is not None else None
+        return claims.check(of, claim, allow_other_images=allow_other_images, differing=differing)
+
     if numbers is None:
-        return report, claims.check(report, claim, allow_other_images=allow_other_images)
+        return report, check_report(report, collected[0] if collected else None)
     part = images.subset(numbers, images.split)
     options |= {"device": report.device, "dtype": None if report.dtype == "float32" else report.dtype}
-    of_part = collected[0].subset(numbers).report(model, part, report.seconds, options)
-    comparison = claims.check(of_part, claim)
+    outputs_of_part = collected[0].subset(numbers)
+    comparison = check_report(outputs_of_part.report(model, part, report.seconds, options), outputs_of_part)
     words = f"{comparison.message}; it leaves out {len(claim.without)} of the {len(images):,} images"
     return report, msgspec.structs.replace(comparison, message=words)
 

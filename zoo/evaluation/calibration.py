@@ -16,13 +16,11 @@ from zoo import data as datasets
 from zoo.data.image_set import ImageSet, hold_out, stratified_split
 from zoo.errors import DataError, FileFormatError
 from zoo.evaluation import hook
+from zoo.evaluation.agreement import BINS
 from zoo.evaluation.outputs import Outputs, read_outputs
 from zoo.evaluation.score import OF_LABELS, check_classes, fingerprint_of_labels
 from zoo.loading import ModelInfo, safetensors_file
 from zoo.loading.create import as_network, info_of, require_classes
-
-BINS = 15
-"""The number of bins in the paper."""
 
 MEASURES = ("nll", "ece", "brier")
 """Mean cross-entropy in nats, expected calibration error, Brier score (summed over classes, in [0, 2])."""

@@ -1,7 +1,8 @@
 """Compares measured scores with published ones, and with those of other trainings.
 
 The question decides the method. Measured again on the same images, a score differs by rounding alone: the counts are
-compared, and the images whose two best logits lie within rounding may differ. On other images, or by another training,
+compared, and the images whose two best logits lie within rounding may differ; where answers are published, the images
+that differ are named. On other images, or by another training,
 it differs by chance as well: Fisher's exact test of two samples.
 """
 
@@ -11,20 +12,39 @@ import msgspec
 import torch
 
 from zoo.data.image_set import ImageSet
-from zoo.evaluation.score import OF_LABELS, Report, fingerprint_of
+from zoo.evaluation.answers import AnswerSet
+from zoo.evaluation.outputs import Outputs
+from zoo.evaluation.score import OF_LABELS, Report, are_close, fingerprint_of, rounding_of
 from zoo.manifest import Score
 from zoo.statistics import LEVEL, fisher, wilson
 
 Method = Literal["", "counts", "Fisher's exact test"]
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """One image whose class is not the published one: its place in the data set, and the names of the three classes.
+
+    ``is_close`` says whether its two best logits lie within rounding; None without logits.
+    """
+
+    image: int
+    label: str
+    published: str
+    measured: str
+    is_close: bool | None
+
+
 class Comparison(msgspec.Struct, frozen=True):
-    """Whether a measured score agrees with a claimed one, in words, by which method, and with which p-value."""
+    """Whether a measured score agrees with a claimed one, in words, by which method, and with which p-value.
+
+    ``differences`` are the images whose class is not the published one; None if answers were not compared.
+    """
 
     agrees: bool
     message: str
     method: Method = ""
     p: float | None = None
+    differences: list[Difference] | None = None
 
 
 def confirm(report: Report, data: ImageSet) -> Report:
@@ -65,12 +85,41 @@ def left_in(claim: Score, data: ImageSet) -> torch.Tensor | None:
     return is_in.nonzero()[:, 0]
 
 
-def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> Comparison:
+def differences(report: Report, outputs: Outputs, published: AnswerSet) -> list[Difference] | None:
+    """Returns the images to which ``outputs``, with ``report``, give another class than the published one.
+
+    None if they are of other images.
+    """
+    if report.fingerprint != published.fingerprint:
+        return None
+    predicted = outputs.ranked[:, 0].numpy()
+    numbers = (predicted != published.predicted).nonzero()[0]
+    close: list[bool | None] = [None] * len(numbers)
+    if outputs.logits is not None and len(numbers):
+        close = are_close(outputs.logits[numbers], rounding_of(report.device, report.dtype)).tolist()
+    return [
+        Difference(
+            int(published.places[number]),
+            *(published.class_name(int(of[number])) for of in (published.labels, published.predicted, predicted)),
+            is_close=is_close,
+        )
+        for number, is_close in zip(numbers, close, strict=True)
+    ]
+
+
+def check(
+    report: Report,
+    claim: Score,
+    *,
+    allow_other_images: bool = False,
+    differing: list[Difference] | None = None,
+) -> Comparison:
     """Returns whether a score, measured with the weights that ``claim`` is about, agrees with it.
 
-    On the same images the counts must be equal, but for the images that are close. Other images confirm nothing,
-    unless ``allow_other_images``: then two samples are compared. So they are if claim and report do not both name their
-    pixels and have equally many images.
+    On the same images the counts must be equal, but for the images that are close; so must the answers, if
+    ``differing``, the images whose class is not the published one, is known. Other images confirm nothing, unless
+    ``allow_other_images``: then two samples are compared. So they are if claim and report do not both name their pixels
+    and have equally many images.
     """
     measured = f"measured top-1 {_share(report.correct, report.n)}"
     if report.stated_by:
@@ -78,7 +127,8 @@ def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> 
     if claim.top1 is None:
         return Comparison(False, f"{measured}; {claim.source} states no top-1 to compare with")
     if has_same_images(report, claim):
-        return _counts(report, claim)
+        comparison = _counts(report, claim)
+        return comparison if differing is None else _answers(comparison, differing)
     comparison = two_samples(report, claim)
     are_others, words = _other_images(report, claim)
     agrees = comparison.agrees
@@ -119,6 +169,30 @@ def _counts(report: Report, claim: Score) -> Comparison:
         else f"and for {close:,} of them the two best logits lie within rounding"
     )
     return Comparison(agrees, f"{said}: {far}, {which}: {'agrees' if agrees else 'does not agree'}", "counts")
+
+
+_SHOWN = 10
+"""Images that a message names."""
+
+
+def _answers(comparison: Comparison, differing: list[Difference]) -> Comparison:
+    if not differing:
+        message = f"{comparison.message}; each image has its published class"
+        return msgspec.structs.replace(comparison, message=message, differences=differing)
+    far = [row for row in differing if not row.is_close]
+    named = [
+        f"{row.image} ({row.published}, now {row.measured})"
+        for row in sorted(differing, key=lambda row: bool(row.is_close))[:_SHOWN]
+    ]
+    more = [f"{len(differing) - _SHOWN:,} more"] if len(differing) > _SHOWN else []
+    message = (
+        f"{comparison.message}; of {len(differing):,} images the class is not the published one, and "
+        f"{'rounding explains each' if not far else f'rounding does not explain {len(far):,}'}: "
+        f"{', '.join(named + more)}"
+    )
+    return msgspec.structs.replace(
+        comparison, agrees=comparison.agrees and not far, message=message, differences=differing
+    )
 
 
 def _other_images(report: Report, claim: Score) -> tuple[bool, str]:

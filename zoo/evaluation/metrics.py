@@ -1,18 +1,15 @@
-"""Every score of a network, and the agreement of two, from files of outputs alone."""
+"""Every score of a network from a file of its outputs alone."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from torch import Tensor
 
-from zoo.errors import DataError
 from zoo.evaluation.calibration import measures_of
 from zoo.evaluation.outputs import StoredOutputs, answers, read_outputs
 from zoo.evaluation.score import Tally
-from zoo.statistics import mcnemar, wilson
+from zoo.statistics import wilson
 
 
 class OfClass(msgspec.Struct, frozen=True):
@@ -53,25 +50,6 @@ class Metrics(msgspec.Struct, frozen=True):
     brier: float | None
     classes: list[OfClass]
     confusion: list[list[int]]
-
-
-class Agreement(msgspec.Struct, frozen=True):
-    """Two networks on the ``n`` images that both classified.
-
-    ``same`` counts images that both put into the same class. The following four count images by which network is
-    correct. ``p`` is that of McNemar's exact test, two-sided: of the images that one network alone classifies
-    correctly, is the share of each network compatible with one half?
-    """
-
-    first: str
-    second: str
-    n: int
-    same: int
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
-    p: float
 
 
 def measure(file: str | Path) -> Metrics:
@@ -118,57 +96,6 @@ def measure(file: str | Path) -> Metrics:
         classes=[_of_class(name, row, confusion) for row, name in enumerate(about.classes)],
         confusion=confusion[: len(about.classes)].tolist(),
     )
-
-
-def compare(first: str | Path, second: str | Path) -> Agreement:
-    """Returns how two networks agree on the images that are in both files, matched by their identities.
-
-    Args:
-        first: A file that :func:`zoo.evaluate` wrote (``outputs``).
-        second: Another one.
-
-    Returns:
-        The counts and the exact test.
-
-    Raises:
-        DataError: The files have no image in common.
-        FileFormatError: A file has other contents.
-
-    Example:
-        >>> import zoo
-        >>> for name in ("resnet20.digits", "resnet20.digits_robust"):
-        ...     report = zoo.evaluate(name, "digits", outputs=f"{name}.safetensors")
-        >>> found = zoo.evaluation.compare("resnet20.digits.safetensors", "resnet20.digits_robust.safetensors")
-        >>> found.n, found.p
-        (360, 1.0)
-    """
-    sides = [read_outputs(file) for file in (first, second)]
-    numbers = _common(*(side.identities for side in sides))
-    if not len(numbers[0]):
-        raise DataError(f"{first} and {second} have no image in common, so their outputs cannot be compared.")
-    chosen = [side.outputs.ranked[part, 0] for side, part in zip(sides, numbers, strict=True)]
-    is_right = [found == side.labels[part] for found, side, part in zip(chosen, sides, numbers, strict=True)]
-    both, only_first, only_second, neither = (
-        int((left & right).sum()) for left in (is_right[0], ~is_right[0]) for right in (is_right[1], ~is_right[1])
-    )
-    name, other = (side.about.report.weights or side.about.report.model for side in sides)
-    same = int((chosen[0] == chosen[1]).sum())
-    p = mcnemar(only_first, only_second)
-    return Agreement(name, other, len(numbers[0]), same, both, only_first, only_second, neither, p)
-
-
-def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the numbers of the images that are in both, in the first's order; equal images are matched in order."""
-    if torch.equal(first, second):
-        return torch.arange(len(first)), torch.arange(len(second))
-    waiting: dict[bytes, list[int]] = defaultdict(list)
-    for number in range(len(second) - 1, -1, -1):
-        waiting[second[number].numpy().tobytes()].append(number)
-    pairs = [
-        (number, same.pop()) for number in range(len(first)) if (same := waiting.get(first[number].numpy().tobytes()))
-    ]
-    numbers = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
-    return numbers[:, 0], numbers[:, 1]
 
 
 def _confusion(stored: StoredOutputs) -> Tensor:

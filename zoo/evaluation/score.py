@@ -1,7 +1,6 @@
 """Scores with intervals: what a measurement records, the counts of right answers, and what follows from them."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -109,6 +108,13 @@ def rounding_of(device: torch.device | str, precision: str) -> float:
     return ROUNDING.get(f"{torch.device(device).type}/{precision}", ROUNDING[precision])
 
 
+def are_close(logits: Tensor, rounding: float) -> Tensor:
+    """Returns whether the two best logits of each image, float32 B K, lie within ``rounding``, bool B."""
+    best = logits.topk(min(2, logits.shape[1]), dim=1).values
+    is_near = best[:, 0] - best[:, -1] <= 2 * rounding * logits.abs().amax(dim=1)
+    return is_near if logits.shape[1] > 1 else torch.zeros_like(is_near)
+
+
 class Tally:
     """Takes in a network's logits, or its classes, for images whose labels number ``classes`` classes.
 
@@ -130,8 +136,7 @@ class Tally:
         self._count(logits.topk(min(TOP, classes), dim=1).indices, labels, classes > TOP)
         self._loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
         self._has_loss = True
-        best = logits.topk(2, dim=1).values if classes > 1 else logits.new_tensor([[math.inf, 0.0]])
-        self._close += int((best[:, 0] - best[:, -1] <= 2 * self._rounding * logits.abs().amax(dim=1)).sum())
+        self._close += int(are_close(logits, self._rounding).sum())
 
     def add_classes(self, ranked: Tensor, labels: Tensor) -> None:
         """Takes in the classes of images, int64 B k, the likeliest first. Of fewer than five, there is no top-5."""
