@@ -1,5 +1,6 @@
 """Published answers: what the file holds, and what comparisons, votes and reliability make of it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,11 @@ import zoo
 from zoo import evaluation, registry
 from zoo.data import ImageSet
 from zoo.errors import DataError, MissingExtraError, SpecError, WeightsError
-from zoo.evaluation import answers
+from zoo.evaluation import answers, claims
 from zoo.evaluation.outputs import Outputs, write_outputs
 from zoo.manifest import Weights
 
+pyarrow = pytest.importorskip("pyarrow", reason="needs zoo-vision[data]")
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs zoo-vision[data]")
 
 ROOT = Path(__file__).parents[2]
@@ -210,6 +212,66 @@ def test_answers_are_compared_without_torch_and_networks_created_without_pyarrow
         "zoo.list_models(); zoo.create('resnet20.digits')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.fixture
+def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Returns a function that publishes other answers of resnet20.digits: the classes of images are one higher."""
+
+    def change(*places: int) -> None:
+        table, metadata = parquet.read_table(FILE), parquet.read_metadata(FILE).metadata[b"zoo"]
+        classes = np.array(table["class"].to_pylist())
+        names = np.array(table["weights"].to_pylist())
+        first = int(np.flatnonzero(names == "resnet20.digits")[0])
+        classes[[first + place for place in places]] += 1
+        column = pyarrow.array(classes % 10 if len(places) > 20 else classes, pyarrow.uint8())
+        table = table.set_column(table.schema.get_field_index("class"), "class", column)
+        with parquet.ParquetWriter(tmp_path / "x.parquet", table.schema.with_metadata({b"zoo": metadata})) as writer:
+            for name in dict.fromkeys(names):
+                writer.write_table(table.filter(pyarrow.array(names == name)))
+        monkeypatch.setattr(registry, "resource", lambda address: tmp_path / "x.parquet")
+
+    return change
+
+
+def test_check_names_the_images_that_differ_from_the_published_answers(changed: Any) -> None:
+    same = told("evaluate", "resnet20.digits", "--check")["check"]
+    assert (same["agrees"], same["differences"]) == (True, [])
+    changed(7, 300)
+    done = ask_warm("evaluate", "resnet20.digits", "--check", "--json")
+    check = json.loads(done.stdout)["check"]
+    labels = evaluation.read_answers("resnet20.digits").labels[[7, 300]].tolist()
+    assert done.exit_code == 1  # the counts are equal, and the answers are not
+    assert not check["agrees"]
+    expected = [
+        (image, str(label), str(label + 1), str(label), False) for image, label in zip((7, 300), labels, strict=True)
+    ]
+    assert [tuple(row.values()) for row in check["differences"]] == expected
+    assert f"rounding does not explain 2: 7 ({labels[0] + 1}, now {labels[0]}), 300 (" in check["message"]
+
+
+def test_at_most_ten_images_are_named_and_all_are_in_json(changed: Any) -> None:
+    changed(*range(25))
+    done = ask_warm("evaluate", "resnet20.digits", "--check", "--json")
+    check = json.loads(done.stdout)["check"]
+    assert len(check["differences"]) == 25
+    assert check["message"].count(", now ") == 10
+    assert check["message"].endswith("15 more")
+
+
+@pytest.mark.parametrize("gap", [1e-6, 1e-3])
+def test_an_image_that_is_close_may_differ(gap: float) -> None:
+    published = evaluation.read_answers("resnet20.digits")
+    logits = 5 * torch.nn.functional.one_hot(torch.tensor(published.predicted), 10).float()
+    winner, second = int(published.predicted[3]), int(published.predicted[3] + 1) % 10
+    logits[3, second] = 5 + gap
+    report = zoo.evaluate("resnet20.digits", "digits")
+    [row] = claims.differences(report, Outputs.of(logits), published) or []
+    assert (row.image, row.published, row.measured, row.is_close) == (3, str(winner), str(second), gap < 1e-5)
+    claim = registry.current().find("resnet20.digits").weights.scores["digits/test"]  # type: ignore[union-attr]  # it has
+    assert claims.check(report, claim, differing=[row]).agrees == (gap < 1e-5)
+    other = msgspec.structs.replace(report, fingerprint="sha256:0")
+    assert claims.differences(other, Outputs.of(logits), published) is None
 
 
 def test_what_is_stored_already_is_not_stored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,14 +97,12 @@ def differences(report: Report, outputs: Outputs, published: AnswerSet) -> list[
     close: list[bool | None] = [None] * len(numbers)
     if outputs.logits is not None and len(numbers):
         close = are_close(outputs.logits[numbers], rounding_of(report.device, report.dtype)).tolist()
-    return [
-        Difference(
-            int(published.places[number]),
-            *(published.class_name(int(of[number])) for of in (published.labels, published.predicted, predicted)),
-            is_close=is_close,
-        )
-        for number, is_close in zip(numbers, close, strict=True)
-    ]
+    rows = []
+    for number, is_close in zip(numbers.tolist(), close, strict=True):
+        classes = (int(of[number]) for of in (published.labels, published.predicted, predicted))
+        label, before, now = map(published.class_name, classes)
+        rows.append(Difference(int(published.places[number]), label, before, now, is_close))
+    return rows
 
 
 def check(
@@ -180,10 +178,8 @@ def _answers(comparison: Comparison, differing: list[Difference]) -> Comparison:
         message = f"{comparison.message}; each image has its published class"
         return msgspec.structs.replace(comparison, message=message, differences=differing)
     far = [row for row in differing if not row.is_close]
-    named = [
-        f"{row.image} ({row.published}, now {row.measured})"
-        for row in sorted(differing, key=lambda row: bool(row.is_close))[:_SHOWN]
-    ]
+    shown = sorted(differing, key=lambda row: bool(row.is_close))[:_SHOWN]
+    named = [f"{row.image} ({row.published}, now {row.measured})" for row in shown]
     more = [f"{len(differing) - _SHOWN:,} more"] if len(differing) > _SHOWN else []
     message = (
         f"{comparison.message}; of {len(differing):,} images the class is not the published one, and "
