@@ -191,7 +191,7 @@ class Change(msgspec.Struct, frozen=True):
     With the same weights on the same images, ``worse`` and ``better`` mean other counts than rounding explains. With
     other weights they mean that Fisher's exact test of two samples finds a difference: ``p`` below 5%, corrected by
     Holm's method for the number of such rows. Otherwise equal counts are the ``same``, others ``unclear``: stored
-    outputs, which ``zoo results metrics`` pairs, tell more. ``failed`` means that there was a result and now there is
+    outputs, which ``zoo results compare`` pairs, tell more. ``failed`` means that there was a result and now there is
     none; ``other images`` that the fingerprints differ, so that the scores cannot be compared. ``method`` is how it was
     decided.
     """
