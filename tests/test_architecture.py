@@ -53,7 +53,7 @@ WITH_TORCH |= {"modules", "training", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 WITHOUT = ("data.augmentation", "data.classes")
-WITHOUT += ("evaluation.agreement", "evaluation.answers", "evaluation.by_name", "evaluation.hook")
+WITHOUT += ("evaluation.by_name", "evaluation.hook")
 WITHOUT += ("loading.create", "loading.resolve")
 WITHOUT += (
     "training.by_name",

@@ -118,6 +118,6 @@ def test_seeds_are_other_trainings_and_are_told_apart_by_their_answers(tmp_path:
         weights = ["--weights", str(run / "model.safetensors")]
         assert ask("evaluate", "resnet8", *weights, "--data", "digits", "--outputs", files[-1]).exit_code == 0
     for other in files[1:]:
-        answer = ask("results", "metrics", files[0], other)
+        answer = ask("results", "compare", files[0], other)
         assert answer.exit_code == 0, answer.output
         assert "exact, two-sided" in answer.stdout

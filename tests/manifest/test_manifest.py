@@ -69,6 +69,9 @@ def test_every_imagenet_score_is_a_claim_over_the_whole_validation_set(entry: We
         return
     score = entry.scores["imagenet-1k/validation"]
     assert score.n == 50_000
+    if entry.arch.startswith("efficientnet_lite"):  # their authors publish one digit, and no top-5
+        assert score.source.startswith("tensorflow/tpu")
+        return
     assert score.source
     assert score.top1 is not None
     assert score.top5 is not None
@@ -158,6 +161,8 @@ def test_every_imagenet_weight_that_timm_publishes_of_our_networks_is_an_entry()
     from timm.models import get_pretrained_cfg
 
     for name in list_pretrained():
+        if name.startswith("efficientnet_lite"):  # timm's own, padded otherwise: ours are its tf_efficientnet_lite
+            continue
         if name.partition(".")[0] in ARCHS and name != "resnet50.bamboo":  # another data set's 115,217 classes
             assert get_pretrained_cfg(name).num_classes == 1000
             assert name in BUILT_IN

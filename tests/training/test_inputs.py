@@ -185,6 +185,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
 def test_compiled_training_takes_the_steps_of_plain_training(tmp_path: Path) -> None:

