@@ -1,4 +1,4 @@
-"""What the answers of several networks to the same images tell: who is better, what is hard, how they vote.
+"""Comparisons of the answers of several networks to the same images: who is better, what is hard, how they vote.
 
 Nothing here computes a network: answers are counted, paired image by image, and tested by McNemar's exact test.
 """
@@ -292,7 +292,7 @@ class Bin(msgspec.Struct, frozen=True):
 
 
 class Reliability(msgspec.Struct, frozen=True):
-    """How far accuracy and confidence differ on ``n`` images: the expected calibration error, and its bins."""
+    """The distance of accuracy and confidence on ``n`` images: the expected calibration error, and its bins."""
 
     name: str
     data: str
