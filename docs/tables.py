@@ -318,7 +318,7 @@ AGAIN = {
         "other tensors on another CPU",
     ),
 }
-"""What came of training weights again from their record; the others have not been."""
+"""Outcomes of training weights again from their record; the others have not been."""
 
 
 def records(models: list[Listed]) -> str:

@@ -59,8 +59,8 @@ def test_the_interval_of_a_mean_over_classes_is_scipys_bootstrap_within_classes(
     correct, of = [45, 10, 30, 3], [50, 40, 60, 4]
     classes = [np.repeat([1.0, 0.0], [right, n - right]) for right, n in zip(correct, of, strict=True)]
     statistic = lambda *parts, axis=-1: np.mean([part.mean(axis=axis) for part in parts], axis=0)  # noqa: E731
-    found = bootstrap(classes, statistic, n_resamples=20_000, method="percentile", rng=1).confidence_interval
-    assert mean_interval(correct, of, samples=20_000) == pytest.approx((found.low, found.high), abs=0.004)
+    interval = bootstrap(classes, statistic, n_resamples=20_000, method="percentile", rng=1).confidence_interval
+    assert mean_interval(correct, of, samples=20_000) == pytest.approx((interval.low, interval.high), abs=0.004)
     assert mean_interval([4, 4], [4, 4]) == (1.0, 1.0)
 
 

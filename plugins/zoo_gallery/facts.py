@@ -293,5 +293,5 @@ def _trained(
 
 
 def _claim(split: str, score: Score) -> Claim:
-    found = statistics.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
-    return Claim(split, score, found)
+    interval = statistics.percent_interval(score.top1, score.n, score.correct) if score.top1 is not None else None
+    return Claim(split, score, interval)

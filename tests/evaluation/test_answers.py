@@ -85,31 +85,31 @@ def test_the_network_still_gives_the_published_answers(name: str, tmp_path: Path
 def test_two_networks_are_paired_image_by_image(rows: dict[str, Any]) -> None:
     names = ("resnet56.c10", "plain56.c10")
     first, second = (rows[name]["label"] == rows[name]["class"] for name in names)
-    found = told("results", "compare", *names)["pairs"][0]
+    measured = told("results", "compare", *names)["pairs"][0]
     only = int((first & ~second).sum()), int((~first & second).sum())
-    assert (found["n"], found["only_first"], found["only_second"]) == (9980, *only)
-    assert found["p"] == pytest.approx(binomtest(only[0], sum(only)).pvalue)
-    assert found["overlap"] == pytest.approx((~first & ~second).sum() / (~first).sum())
-    assert found["overlap_by_chance"] == pytest.approx((~second).mean())
+    assert (measured["n"], measured["only_first"], measured["only_second"]) == (9980, *only)
+    assert measured["p"] == pytest.approx(binomtest(only[0], sum(only)).pvalue)
+    assert measured["overlap"] == pytest.approx((~first & ~second).sum() / (~first).sum())
+    assert measured["overlap_by_chance"] == pytest.approx((~second).mean())
     wrong = (rows[names[0]]["class"] == rows[names[1]]["class"]) & ~first
-    assert found["same_wrong"] == int(wrong.sum())
+    assert measured["same_wrong"] == int(wrong.sum())
     frogs = rows[names[0]]["label"] == 6
-    [row] = [row for row in found["classes"] if row["name"] == "frog"]
+    [row] = [row for row in measured["classes"] if row["name"] == "frog"]
     of_frogs = int((frogs & first & ~second).sum()), int((frogs & ~first & second).sum())
     assert (row["n"], row["only_first"], row["only_second"]) == (int(frogs.sum()), *of_frogs)
     assert row["p"] == pytest.approx(binomtest(of_frogs[0], sum(of_frogs)).pvalue)
-    assert sum(row["only_first"] for row in found["classes"]) == only[0]
-    assert min(row["corrected"] for row in found["classes"]) == pytest.approx(
-        10 * min(row["p"] for row in found["classes"])
+    assert sum(row["only_first"] for row in measured["classes"]) == only[0]
+    assert min(row["corrected"] for row in measured["classes"]) == pytest.approx(
+        10 * min(row["p"] for row in measured["classes"])
     )
 
 
 def test_p_values_of_several_pairs_are_corrected() -> None:
     names = ("resnet20.c10", "resnet32.c10", "resnet44.c10")
-    found = told("results", "compare", *names)["pairs"]
-    assert [(pair["first"], pair["second"]) for pair in found] == [names[:2], names[::2], names[1:]]
-    low, middle, high = sorted(pair["p"] for pair in found)
-    corrected = sorted(pair["corrected"] for pair in found)
+    measured = told("results", "compare", *names)["pairs"]
+    assert [(pair["first"], pair["second"]) for pair in measured] == [names[:2], names[::2], names[1:]]
+    low, middle, high = sorted(pair["p"] for pair in measured)
+    corrected = sorted(pair["corrected"] for pair in measured)
     assert corrected == pytest.approx([3 * low, 2 * middle, max(2 * middle, high)])
 
 
@@ -141,9 +141,9 @@ def test_who_has_all_images_of_cifar10_compares_with_the_published_ones(tmp_path
 def test_the_hardest_images_are_those_that_the_fewest_get(rows: dict[str, Any]) -> None:
     of_caltech = [of for of in rows.values() if of["data"][0].startswith("caltech101")]
     correct = np.sum([of["label"] == of["class"] for of in of_caltech], axis=0)
-    found = told("results", "hardest", "caltech101:15:0", "--limit", "3")
-    assert found["right_by"] == [int((correct == count).sum()) for count in range(5)]
-    assert [image["image"] for image in found["images"]] == np.flatnonzero(correct == 0)[:3].tolist()
+    measured = told("results", "hardest", "caltech101:15:0", "--limit", "3")
+    assert measured["right_by"] == [int((correct == count).sum()) for count in range(5)]
+    assert [image["image"] for image in measured["images"]] == np.flatnonzero(correct == 0)[:3].tolist()
     ship = next(
         image for image in told("results", "hardest", "cifar10", "--limit", 5)["images"] if image["image"] == 665
     )
@@ -178,9 +178,9 @@ def test_the_calibration_error_is_that_of_the_logits(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     logits, labels = 3 * torch.randn(500, 10, generator=generator), torch.randint(10, (500,), generator=generator)
     labels[::2] = logits.argmax(1)[::2]
-    found = evaluation.reliability(stored(tmp_path / "a.safetensors", logits, labels.tolist()))
-    assert found.ece == pytest.approx(evaluation.calibration_error(logits, labels), abs=1e-3)
-    assert sum(row.n for row in found.bins) == 500
+    measured = evaluation.reliability(stored(tmp_path / "a.safetensors", logits, labels.tolist()))
+    assert measured.ece == pytest.approx(evaluation.calibration_error(logits, labels), abs=1e-3)
+    assert sum(row.n for row in measured.bins) == 500
 
 
 def test_names_without_answers_and_lonely_ones_are_errors() -> None:

@@ -1,4 +1,4 @@
-"""What somebody else finds: CIFAR-10 with all of its 10,000 test images, claims that are too high, tables that lost."""
+"""Claims and tables as a stranger meets them: with all of CIFAR-10, claims that are too high, and tables that lost."""
 
 import os
 from pathlib import Path

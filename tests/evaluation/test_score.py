@@ -172,8 +172,19 @@ def test_a_claim_on_the_same_images_agrees_only_with_the_same_count() -> None:
     assert (report.correct, check(near, one).agrees, check(near, far).agrees) == (6, True, False)
 
 
+def test_another_training_on_the_same_images_is_another_sample() -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    about = claim(top1=18.0, correct=9, fingerprint=report.fingerprint)
+    again = check(report, about, is_retrained=True)
+    assert (check(report, about).method, check(report, about).agrees) == ("counts", False)
+    assert (again.method, again.agrees, again.p) == ("Fisher's exact test", True, pytest.approx(0.5766, abs=1e-4))
+    elsewhere = msgspec.structs.replace(about, fingerprint="sha256:" + "0" * 64)
+    assert not check(report, elsewhere, is_retrained=True).agrees, "other images confirm no training"
+    assert not check(report, claim(), is_retrained=True).agrees, "there is no top-1"
+
+
 def test_images_whose_two_best_logits_lie_within_rounding_are_counted() -> None:
-    """By hand: the rounding of float32 is 1e-5 of the largest logit on each side."""
+    """Expects, by hand, a rounding of 1e-5 of the largest logit on each side."""
     tally = Tally(3)
     best = [[5.0, 5.0, 0.0], [100.0, 99.9981, 0.0], [100.0, 99.9979, 0.0], [-100.0, -1e-4, 0.0], [1.0, 0.0, 0.0]]
     tally.add_logits(torch.tensor(best), torch.zeros(5, dtype=torch.int64))

@@ -189,7 +189,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
 def test_compiled_training_takes_the_steps_of_plain_training(tmp_path: Path) -> None:
-    """Of one layer, which compiles soonest; the next test compiles convolutions of two sizes."""
+    """Compiles one layer, which is the fastest; the next test compiles convolutions of two sizes."""
     fields = {"epochs": 2, "batch_size": 36, "lr": 0.05, "precision": "float32"}
     linear = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4))  # noqa: E731
     ends = []

@@ -161,8 +161,8 @@ def _score(score: Score) -> str:
 
 
 def _interval(share: float, score: Score) -> str:
-    found = statistics.percent_interval(share, score.n, score.correct if share == score.top1 else None)
-    return f" ({found[0]:.2f} to {found[1]:.2f})" if found else ""
+    bounds = statistics.percent_interval(share, score.n, score.correct if share == score.top1 else None)
+    return f" ({bounds[0]:.2f} to {bounds[1]:.2f})" if bounds else ""
 
 
 def _input(preprocess: Preprocess) -> str:

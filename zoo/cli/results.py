@@ -146,18 +146,16 @@ _PAIRS = 10
 
 
 @click.command(epilog="Example: zoo results metrics outputs.safetensors")
-@click.argument("files", nargs=-1, required=True, metavar="FILE", type=options.FILE)
+@click.argument("file", type=options.FILE)
 @options.json
-def metrics(files: tuple[Path, ...], as_json: bool) -> None:
+def metrics(file: Path, as_json: bool) -> None:
     """Compute every score from outputs, without the network.
 
     FILE is a file that zoo evaluate --outputs wrote.
     """
     from zoo.evaluation import metrics as evaluated
 
-    if len(files) > 1:
-        raise click.UsageError(f"Expected one file. zoo results compare {' '.join(map(str, files))} compares them.")
-    scores = evaluated.measure(files[0])
+    scores = evaluated.measure(file)
     if as_json:
         print_json(scores)
     else:

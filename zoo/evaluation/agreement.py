@@ -316,8 +316,8 @@ def reliability(source: str | Path) -> Reliability:
 
     Example:
         >>> import zoo
-        >>> found = zoo.evaluation.reliability("resnet20.c10")
-        >>> round(found.ece, 3), found.bins[-1].n
+        >>> measured = zoo.evaluation.reliability("resnet20.c10")
+        >>> round(measured.ece, 3), measured.bins[-1].n
         (0.025, 8057)
     """
     answers = read_answers(source)

@@ -2,8 +2,8 @@
 
 The question decides the method. Measured again on the same images, a score differs by rounding alone: the counts are
 compared, and the images whose two best logits lie within rounding may differ; where answers are published, the images
-that differ are named. On other images, or by another training,
-it differs by chance as well: Fisher's exact test of two samples.
+that differ are named. On other images, or by another training, it differs by chance as well: Fisher's exact test of two
+samples.
 """
 
 from typing import Literal
@@ -110,24 +110,25 @@ def check(
     claim: Score,
     *,
     allow_other_images: bool = False,
+    is_retrained: bool = False,
     differing: list[Difference] | None = None,
 ) -> Comparison:
-    """Returns whether a score, measured with the weights that ``claim`` is about, agrees with it.
+    """Returns whether a score agrees with ``claim``: one of the same weights, unless it ``is_retrained``.
 
     On the same images the counts must be equal, but for the images that are close; so must the answers, if
     ``differing``, the images whose class is not the published one, is known. Other images confirm nothing, unless
-    ``allow_other_images``: then two samples are compared. So they are if claim and report do not both name their pixels
-    and have equally many images.
+    ``allow_other_images``: then two samples are compared. So they are for other weights, and if claim and report do not
+    both name their pixels and have equally many images.
     """
     measured = f"measured top-1 {_share(report.correct, report.n)}"
     if report.stated_by:
         return Comparison(False, f"{measured}, by the account of {report.stated_by}, which saw the labels")
     if claim.top1 is None:
         return Comparison(False, f"{measured}; {claim.source} states no top-1 to compare with")
-    if has_same_images(report, claim):
+    if not is_retrained and report.fingerprint == claim.fingerprint and claim.fingerprint.startswith("sha256:"):
         comparison = _counts(report, claim)
         return comparison if differing is None else _answers(comparison, differing)
-    comparison = two_samples(report, claim)
+    comparison = _two_samples(report, claim)
     are_others, words = _other_images(report, claim)
     agrees = comparison.agrees
     if are_others and not allow_other_images:
@@ -136,14 +137,9 @@ def check(
     return msgspec.structs.replace(comparison, agrees=agrees, message=comparison.message + words)
 
 
-def has_same_images(report: Report, claim: Score) -> bool:
-    """Returns whether both are known to be of the same pixels and labels."""
-    return claim.fingerprint == report.fingerprint and claim.fingerprint.startswith("sha256:")
-
-
-def two_samples(report: Report, claim: Score) -> Comparison:
+def _two_samples(report: Report, claim: Score) -> Comparison:
     """Returns whether the scores of two samples, of images or of trainings, differ by no more than chance."""
-    n = claim.n or report.n  # some publishers name no number
+    n = claim.n or report.n  # a claim may name no number
     p = fisher((report.correct, report.n), (round((claim.top1 or 0) * n / 100), n))
     agrees = p >= LEVEL
     message = (
@@ -157,16 +153,16 @@ def _counts(report: Report, claim: Score) -> Comparison:
     difference = report.correct - claim.right
     close = report.close or 0
     agrees = abs(difference) <= close
-    said = f"measured {report.correct:,} of {report.n:,}, claimed {claim.right:,} ({claim.source})"
+    counts = f"measured {report.correct:,} of {report.n:,}, claimed {claim.right:,} ({claim.source})"
     if difference == 0:
-        return Comparison(True, f"{said}: the same count on the same images", "counts")
+        return Comparison(True, f"{counts}: the same count on the same images", "counts")
     far = f"{abs(difference):,} {'more' if difference > 0 else 'fewer'} on the same images"
     which = (
         "and without logits it is unknown for which of them rounding decides"
         if report.close is None
         else f"and for {close:,} of them the two best logits lie within rounding"
     )
-    return Comparison(agrees, f"{said}: {far}, {which}: {'agrees' if agrees else 'does not agree'}", "counts")
+    return Comparison(agrees, f"{counts}: {far}, {which}: {'agrees' if agrees else 'does not agree'}", "counts")
 
 
 _SHOWN = 10
@@ -193,7 +189,7 @@ def _answers(comparison: Comparison, differing: list[Difference]) -> Comparison:
 
 def _other_images(report: Report, claim: Score) -> tuple[bool, str]:
     """Returns whether the images are known to be others, and in words."""
-    are_others = claim.n != report.n
+    are_others = claim.n not in (0, report.n)
     message = f"; the claim is on {claim.n:,} images, this score on {report.n:,}" if are_others else ""
     names_labels = [fingerprint.startswith(OF_LABELS) for fingerprint in (claim.fingerprint, report.fingerprint)]
     if claim.fingerprint and names_labels[0] != names_labels[1]:

@@ -159,9 +159,9 @@ class Wheel(msgspec.Struct, frozen=True):
                 return HubError(f"has no wheel of {self.distribution} for this platform, or no such distribution")
             return HubError(f"has no wheel of version {self.version} for this platform, only {web.plain(there[1])}")
         lines = [line for line in output.splitlines() if re.match(r"\s*(ERROR|error|\S*Error)", line)]
-        said = lines or output.splitlines()[-1:] or ["nothing"]
+        reason = lines or output.splitlines()[-1:] or ["nothing"]
         return HubError(
-            f"could not be brought: {web.plain(_without_passwords(' '.join(line.strip() for line in said[-3:])))}"
+            f"could not be brought: {web.plain(_without_passwords(' '.join(line.strip() for line in reason[-3:])))}"
         )
 
 

@@ -400,18 +400,28 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 def _compare(original: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
     """Scores ``trained`` on the test images and compares it with the original; None without images."""
+    from zoo import data as datasets
     from zoo.evaluation import claims as claimed
 
     claims = original.entry.scores if original.entry is not None else {}
     name = original.about["run"]["data"]["train"]["name"]
     split = next((key.partition("/")[2] for key in claims if key.startswith(f"{name}/")), "test")
+    claim = claims.get(f"{name}/{split}")
     try:
-        report = evaluate(trained, data, split)
+        images = datasets.load(data, split)
+        if claim is not None and (numbers := claimed.left_in(claim, images)) is not None:
+            images = images.subset(numbers, split)
+        report = evaluate(trained, images)
     except DataError as error:
         log.warning("Scores cannot be compared without test images: %s", error.message)
         return None, None
-    claim = claims.get(f"{name}/{split}")
     if claim is None:
-        measured = evaluate(create(original.model.name, weights=original.file), data, split)
-        claim = Score(n=measured.n, source="the original's, measured now", top1=measured.top1, correct=measured.correct)
-    return report, claimed.two_samples(report, claim)
+        measured = evaluate(create(original.model.name, weights=original.file), images)
+        claim = Score(
+            n=measured.n,
+            source="the original's, measured now",
+            top1=measured.top1,
+            correct=measured.correct,
+            fingerprint=measured.fingerprint,
+        )
+    return report, claimed.check(report, claim, is_retrained=True)

@@ -240,7 +240,7 @@ def test_a_setting_changes_one_field_of_a_table_as_on_the_command_line(tmp_path:
 def test_a_training_of_a_list_writes_a_checkpoint_every_so_many_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one epoch with 22 steps: after 5, 10, 15 and 20 of them, and after the epoch."""
+    """Expects checkpoints of one epoch with 22 steps after 5, 10, 15 and 20 of them, and after the epoch."""
     positions = []
     save = checkpoint.save
     keep = lambda file, position, *rest: (positions.append(position["step"]), save(file, position, *rest))  # noqa: E731
