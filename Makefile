@@ -65,9 +65,10 @@ lint: $(VENV)/test-ready
 	$(BIN)/codespell
 	$(BIN)/mypy
 
-# All of docs that follows from the code. What is measured (exports, conformance) is measured again where it has changed.
+# All of docs that follows from the code. What is measured (exports, answers, conformance) is measured again where it has changed.
 generate: $(VENV)/test-ready
 	$(BIN)/python docs/export.py
+	$(BIN)/python docs/answers.py
 	$(BIN)/python docs/conformance.py
 	$(BIN)/python docs/accuracy.py
 	$(BIN)/python docs/schema.py

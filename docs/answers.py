@@ -1,6 +1,6 @@
 """Stores the answers of every embedded weight: ``python docs/answers.py [--from DIR] [NAME...]``.
 
-Writes weights_manifest/answers.parquet, which ships with Zoo: docs/answers.md says what it holds. Weights whose hash is
+Writes weights_manifest/answers.parquet, which ships with Zoo: docs/scores.md says what it holds. Weights whose hash is
 there already are not evaluated again. DIR has files NAME.safetensors that ``zoo evaluate NAME --outputs`` wrote. Needs
 the data sets (``ZOO_DATA``).
 """

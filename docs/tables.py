@@ -15,6 +15,7 @@ import msgspec
 
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
+from zoo.evaluation import agreement
 from zoo.loading import safetensors_file
 from zoo.manifest import Release, Score, Weights
 from zoo.manifest.schema import History, License, Probe, ProbedImage, Protocol, Tolerance
@@ -36,7 +37,7 @@ from zoo.spec import (
     Requirement,
     Spec,
 )
-from zoo.statistics import wilson
+from zoo.statistics import holm, wilson
 from zoo.testing import checks
 from zoo.training import choice
 from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
@@ -336,6 +337,45 @@ def records(models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+COMPARED = (
+    ("resnet20.c10", "plain20.c10"),
+    ("resnet56.c10", "plain56.c10"),
+    ("resnet56.c10", "resnet20.c10_e30"),
+    ("resnet56.c10", "ror3_56.c10"),
+    ("resnet56_sd.c10", "ror3_56_sd.c10"),
+    ("fractalnet20_narrow.c10_local", "fractalnet20_narrow.c10"),
+    ("densenet_bc_40_12.c10", "resnet20.c10_e30"),
+)
+"""Pairs of networks of the lecture, on the same images."""
+
+
+def compared(_models: list[Listed]) -> str:
+    """Returns a row for each pair of networks, from their published answers, and what is hard for all of them."""
+    pairs = [agreement.compare(*pair) for pair in COMPARED]
+    lines = [
+        "| first | second | only the first right | only the second | p, corrected | shared errors | if independent |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True):
+        shares = [f"{100 * (share or 0):.1f}%" for share in (pair.overlap, pair.overlap_by_chance)]
+        facts = [
+            f"`{pair.first}`",
+            f"`{pair.second}`",
+            str(pair.only_first),
+            str(pair.only_second),
+            f"{p:.2g}",
+            *shares,
+        ]
+        lines.append(f"| {' | '.join(facts)} |")
+    hard = agreement.hardest("cifar10/test")
+    lines += [
+        "",
+        f"Of the {hard.n:,} images, all {len(hard.weights)} networks classify {hard.right_by[-1]:,} correctly, and none"
+        f" {hard.right_by[0]:,}.",
+    ]
+    return "\n".join(lines)
+
+
 PROMISES = {
     "what the row says": ("row", "parameters", "macs", "weights"),
     "methods": ("interface", "methods", "groups"),
@@ -480,6 +520,7 @@ PAGES = {
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
     ROOT / "docs" / "export.md": {"exports": exports},
     ROOT / "docs" / "reproducing.md": {"records": records},
+    ROOT / "docs" / "scores.md": {"compared": compared},
     ROOT / "docs" / "conformance.md": {"conformance": conformance},
     ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields(*ROWS)},
     ROOT / "docs" / "fields.md": {name: fields(*kinds) for name, kinds in FILES.items()},

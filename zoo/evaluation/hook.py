@@ -64,7 +64,7 @@ def evaluate(
         if take is not None:
             raise PluginError(
                 f"{row.evaluate}, which scores {row.name}, returns only scores; expected logits or classes.",
-                hint="Leave out --outputs.",
+                hint="Leave out --outputs, or let the hook return its answers: docs/plugins.md.",
             )
         try:
             report = claims.confirm(returned, data)
