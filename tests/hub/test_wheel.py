@@ -11,7 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib import util
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -24,7 +24,7 @@ from zoo import hub
 from zoo.errors import HubError, IntegrityError, OfflineError
 from zoo.hub import cache
 
-if find_spec("pypiserver") is None:  # not imported: it changes how this process imports
+if util.find_spec("pypiserver") is None:  # not imported: it changes how this process imports
     pytest.skip("needs pypiserver", allow_module_level=True)
 
 USER, PASSWORD = "reader", "s3cret-word"
@@ -201,30 +201,50 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(
     assert re.search("401|has no wheel|could not be brought", str(caught.value))
 
 
-def test_a_release_that_was_withdrawn_is_refused(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def uv_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides pip, so that uv, which stands beside this Python, brings wheels."""
+    find = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "pip" else find(name, *more))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_a_release_that_was_withdrawn_is_refused(
+    tool: str, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """An index of plain files, as PEP 503 and 592 have them."""
+    if tool == "uv":
+        request.getfixturevalue("uv_alone")
     folder = tmp_path / "simple" / "tiny-weights"
     folder.mkdir(parents=True)
     wheel = build(folder)
     page = f'<!DOCTYPE html><a href="{wheel.name}" data-yanked="wrong labels">{wheel.name}</a>'
     (folder / "index.html").write_text(page)
-    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "simple").as_uri())
-    with pytest.raises(HubError, match=r"has withdrawn this release \(yanked: wrong labels\)"):
-        hub.fetch(of())
+    command = [sys.executable, "-m", "http.server", "0", "-b", "127.0.0.1", "-d", str(tmp_path / "simple")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        port = re.findall(r"port (\d+)", server.stdout.readline())[0]
+        monkeypatch.setenv(f"{tool.upper()}_INDEX_URL", f"http://127.0.0.1:{port}")
+        with pytest.raises(HubError, match=r'has withdrawn this release \(yanked: "?wrong labels"?\)'):
+            hub.fetch(of())
+        server.terminate()
 
 
+@pytest.mark.usefixtures("uv_alone")
 def test_uv_brings_it_where_there_is_no_pip(
     index: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from importlib import util
-
-    find = util.find_spec
-    monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "pip" else find(name, *more))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("UV_INDEX_URL", f"http://{USER}:{PASSWORD}@{served[1]}")
-    monkeypatch.setenv("UV_NO_CACHE", "1")
-    monkeypatch.setenv("UV_NO_CONFIG", "1")
-    assert hub.fetch(of(build(index))).read_bytes() == CONTENT
+    wheel = build(index)
+    assert hub.fetch(of(wheel)).read_bytes() == CONTENT
     monkeypatch.setenv("ZOO_CACHE", str(cache.root() / "second"))
-    with pytest.raises(HubError):
+    with pytest.raises(
+        IntegrityError, match=f"sha256 {hashlib.sha256(wheel.read_bytes()).hexdigest()}, expected {'0' * 64}"
+    ):
+        hub.fetch(of(hub=f"pypi:tiny-weights==1.0#sha256={'0' * 64}"))
+    with pytest.raises(HubError) as caught:
         hub.fetch(of(hub="pypi:tiny-weights==2.0"))
+    assert PASSWORD not in str(caught.value)

@@ -110,8 +110,8 @@ class Wheel(msgspec.Struct, frozen=True):
         code, output = self._run(words, place)
         if code:
             raise self._refusal(output)
-        if yanked := re.search(r"yanked(?: version)?: .*?Reason for being yanked: ([^\n]*)", output, re.DOTALL):
-            raise HubError(f"has withdrawn this release (yanked: {web.plain(yanked[1])})")
+        if yanked := re.search(r"Reason for being yanked: ([^\n]*)|is yanked \(reason: ([^\n]*)\)", output):
+            raise HubError(f"has withdrawn this release (yanked: {web.plain(yanked[1] or yanked[2])})")
         if words[0] != sys.executable:
             return target
         wheels = sorted(target.glob("*.whl"))
