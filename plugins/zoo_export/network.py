@@ -41,6 +41,7 @@ class ExportedNetwork(nn.Module):
         self.about = about
         self.zoo_info = info
         self.num_classes = about.num_classes
+        self.is_approximate = about.precision != "float32"
         self._run = run
 
     def forward(self, x: Tensor) -> Tensor:

@@ -191,9 +191,6 @@ def test_names_without_answers_and_lonely_ones_are_errors() -> None:
         evaluation.compare_each("resnet20.c10")
     with pytest.raises(SpecError, match="expected two or more"):
         evaluation.ensemble("resnet20.c10", "resnet20.c10")
-    old = ask_warm("results", "metrics", FILE, FILE)
-    assert old.exit_code == 2
-    assert "zoo results compare" in old.stderr
 
 
 def test_without_pyarrow_there_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,12 +175,12 @@ def test_a_claim_on_the_same_images_agrees_only_with_the_same_count() -> None:
 def test_another_training_on_the_same_images_is_another_sample() -> None:
     report = evaluate(network(), images(), preprocess=PREPROCESS)
     about = claim(top1=18.0, correct=9, fingerprint=report.fingerprint)
-    again = check(report, about, is_retrained=True)
+    again = check(report, about, is_another=True)
     assert (check(report, about).method, check(report, about).agrees) == ("counts", False)
     assert (again.method, again.agrees, again.p) == ("Fisher's exact test", True, pytest.approx(0.5766, abs=1e-4))
     elsewhere = msgspec.structs.replace(about, fingerprint="sha256:" + "0" * 64)
-    assert not check(report, elsewhere, is_retrained=True).agrees, "other images confirm no training"
-    assert not check(report, claim(), is_retrained=True).agrees, "there is no top-1"
+    assert not check(report, elsewhere, is_another=True).agrees, "other images confirm no training"
+    assert not check(report, claim(), is_another=True).agrees, "there is no top-1"
 
 
 def test_images_whose_two_best_logits_lie_within_rounding_are_counted() -> None:

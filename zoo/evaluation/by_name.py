@@ -97,7 +97,8 @@ def check(
     """Scores a network as :func:`evaluate` does, and compares the score with that of its manifest.
 
     A claim that leaves out images of the whole data set is compared on those that it is about; the report is on all.
-    If the answers of these weights are published, the images that differ from them are named.
+    If the answers of these weights are published, the images that differ from them are named. A network that says
+    ``is_approximate``, as an exported file in int8 does, is compared as another one.
     Raises :class:`WeightsError` if the manifest claims no score on these images.
     """
     from zoo.evaluation import answers, claims
@@ -107,7 +108,10 @@ def check(
     images = cast("ImageSet", _images(model, data, split))
     claim = _claim(info, f"{images.name}/{images.split}")
     numbers = claims.left_in(claim, images)
-    published = answers.published(sha256_of(info)) if distributed.current().count == 1 else None
+    is_another = bool(getattr(model, "is_approximate", False))
+    published = None
+    if distributed.current().count == 1 and not is_another:
+        published = answers.published(sha256_of(info))
     collected: list[Outputs] = []
     if outputs is not None or numbers is not None:
         _require_images(images, outputs)
@@ -119,7 +123,9 @@ def check(
 
     def check_report(of: "Report", part: "Outputs | None") -> "Comparison":
         differing = claims.differences(of, part, published) if part is not None and published is not None else None
-        return claims.check(of, claim, allow_other_images=allow_other_images, differing=differing)
+        return claims.check(
+            of, claim, allow_other_images=allow_other_images, is_another=is_another, differing=differing
+        )
 
     if numbers is None:
         return report, check_report(report, collected[0] if collected else None)

@@ -110,22 +110,23 @@ def check(
     claim: Score,
     *,
     allow_other_images: bool = False,
-    is_retrained: bool = False,
+    is_another: bool = False,
     differing: list[Difference] | None = None,
 ) -> Comparison:
-    """Returns whether a score agrees with ``claim``: one of the same weights, unless it ``is_retrained``.
+    """Returns whether a score agrees with ``claim``: one of the same network, unless it ``is_another``, as of another
+    training or in int8.
 
     On the same images the counts must be equal, but for the images that are close; so must the answers, if
     ``differing``, the images whose class is not the published one, is known. Other images confirm nothing, unless
-    ``allow_other_images``: then two samples are compared. So they are for other weights, and if claim and report do not
-    both name their pixels and have equally many images.
+    ``allow_other_images``: then two samples are compared. So they are for another network, and if claim and report do
+    not both name their pixels and have equally many images.
     """
     measured = f"measured top-1 {_share(report.correct, report.n)}"
     if report.stated_by:
         return Comparison(False, f"{measured}, by the account of {report.stated_by}, which saw the labels")
     if claim.top1 is None:
         return Comparison(False, f"{measured}; {claim.source} states no top-1 to compare with")
-    if not is_retrained and report.fingerprint == claim.fingerprint and claim.fingerprint.startswith("sha256:"):
+    if not is_another and report.fingerprint == claim.fingerprint and claim.fingerprint.startswith("sha256:"):
         comparison = _counts(report, claim)
         return comparison if differing is None else _answers(comparison, differing)
     comparison = _two_samples(report, claim)

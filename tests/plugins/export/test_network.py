@@ -19,6 +19,7 @@ from support.exports import FORMATS, NETWORK
 import zoo
 from zoo import registry
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.evaluation import by_name
 from zoo.registry import extensions
 from zoo.system import sandbox
 from zoo_export import formats, graph, network, runtime, writers
@@ -74,6 +75,16 @@ def test_check_compares_the_score_of_a_file_with_the_manifests_claim(root: Path)
     assert outcome["check"]["agrees"]
     assert (outcome["correct"], outcome["fingerprint"]) == (claim["correct"], claim["fingerprint"])
     assert outcome["weights"] == str(made.file)
+
+
+def test_a_file_of_another_precision_is_compared_as_another_network(root: Path) -> None:
+    made = exports.made(root, "onnx")
+    exact = network.open_file(made.file)
+    half = network.ExportedNetwork(
+        msgspec.structs.replace(exact.about, precision="float16"), exact._run, exact.zoo_info
+    )
+    methods = [by_name.check(net, "digits")[1].method for net in (exact, half)]  # type: ignore[arg-type]  # exported
+    assert methods == ["counts", "Fisher's exact test"]
 
 
 def test_predict_shows_the_class_names_in_the_file(root: Path) -> None:
