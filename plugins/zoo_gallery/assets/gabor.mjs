@@ -65,3 +65,4 @@ sliders.forEach((slider) => slider.addEventListener("input", update));
 update();
 at("controls").hidden = false;
 at("status").textContent = "The rings.";
+open(at("file").files[0]); // chosen while this script was loading

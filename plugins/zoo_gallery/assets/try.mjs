@@ -153,6 +153,7 @@ async function open(blob) {
 
 for (const input of document.querySelectorAll("input[type=file]")) {
   input.addEventListener("change", () => open(input.files[0]));
+  open(input.files[0]); // chosen while this script was loading
 }
 document.addEventListener("paste", (event) => open([...event.clipboardData.files][0]));
 document.addEventListener("dragover", (event) => event.preventDefault());

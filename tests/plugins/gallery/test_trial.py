@@ -305,6 +305,14 @@ def test_feature_maps_are_drawn_on_request(page: Any, trial_address: str) -> Non
 
 
 @pytest.mark.may_skip
+def test_a_file_that_was_chosen_while_the_page_loads_is_classified(page: Any, trial_address: str) -> None:
+    page.route("**/models.json", lambda route: (page.wait_for_timeout(500), route.continue_()))
+    page.goto(f"{trial_address}try.html", wait_until="commit")
+    page.get_by_label("Image file").set_input_files(DIGIT)
+    page.locator("#results table").wait_for(timeout=15_000)
+
+
+@pytest.mark.may_skip
 def test_a_chosen_file_is_classified_by_the_chosen_networks(page: Any, trial_address: str) -> None:
     page.goto(f"{trial_address}try.html")
     page.get_by_label("Image file").set_input_files(DIGIT)
