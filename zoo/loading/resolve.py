@@ -1,6 +1,7 @@
 """Finds the model and the weights of a name in this project."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,57 @@ def _locked_of(name: str) -> str:
 
 def _arch_of(name: str) -> str:
     return name.rpartition("/")[2].partition(".")[0]
+
+
+def trained_at(path: str | Path) -> Path | None:
+    """Returns the weights file that the path of a run, or of a safetensors file, means; None for a name.
+
+    What is known as a name is one: ``./resnet20`` is a folder for certain. Raises :class:`WeightsError` for a folder
+    without a trained network.
+    """
+    file = Path(path)
+    is_folder = file.is_dir()
+    if names.is_repository(str(path)) or not (is_folder or file.suffix == ".safetensors"):
+        return None
+    with suppress(UnknownNameError):
+        find(str(path))
+        return None
+    return _trained_in(file) if is_folder else file
+
+
+def _trained_in(folder: Path) -> Path:
+    trained = folder / "model.safetensors"
+    if trained.is_file():
+        return trained
+    if (folder / "config.json").is_file():
+        raise WeightsError(
+            f"{folder} is a run that has not ended: it has no {trained.name}.", hint=f"zoo train --resume -o {folder}"
+        )
+    raise WeightsError(f"{folder} is a folder, but not of a run: it has no {trained.name}.")
+
+
+def model_in(file: str | Path) -> str:
+    """Returns the name of the model that a safetensors file states."""
+    from zoo.loading import safetensors_file
+
+    model = safetensors_file.metadata(Path(file)).get("model")
+    if not isinstance(model, str):
+        raise WeightsError(
+            f"{file} does not name its model.",
+            hint=f"Name it: zoo.create(MODEL, weights={str(file)!r}), or MODEL --weights {file}.",
+        )
+    return model
+
+
+def with_file(name: str, weights: str | Path | None) -> tuple[str, str | Path | None]:
+    """Returns ``name`` and ``weights`` as they are; for the path of a trained network, its model and its file.
+
+    A run's folder as ``weights`` means its file.
+    """
+    if weights is not None and not names.is_repository(str(weights)) and Path(weights).is_dir():
+        return name, _trained_in(Path(weights))
+    file = trained_at(name) if weights is None else None
+    return (name, weights) if file is None else (model_in(file), file)
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:

@@ -421,7 +421,10 @@ class Registry:
         rows = [row for row in self.plugins if row.name == plugin]
         if not rows:
             raise UnknownNameError.of(
-                "plugin", plugin, (row.name for row in self.plugins), hint="zoo plugins shows all plugins."
+                "plugin",
+                plugin,
+                (row.name for row in self.plugins),
+                hint="zoo plugins shows all plugins. If a run was meant: there is no such folder.",
             )
         if not any(row.is_usable for row in rows):
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
