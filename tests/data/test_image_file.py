@@ -34,7 +34,7 @@ def _exif(orientation: int) -> bytes:
 
 
 def _directory(*entries: tuple[int, int, int, int], order: str = ">", stated: int | None = None) -> bytes:
-    """An EXIF of one directory: a tag, a type, a count and 16 bits of value for each entry."""
+    """Returns an EXIF of one directory: a tag, a type, a count and 16 bits of value for each entry."""
     packed = b"".join(struct.pack(order + "HHIHH", *entry, 0) for entry in entries)
     head = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(order + "I", 8)
     count = struct.pack(order + "H", len(entries) if stated is None else stated)
@@ -52,7 +52,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _upright(file: Path) -> Image.Image:
-    """By Pillow, which turns a TIFF when it decodes it."""
+    """Returns a photograph turned by Pillow, which turns a TIFF when it decodes it."""
     with Image.open(file) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
@@ -213,13 +213,13 @@ def test_training_sees_photographs_as_evaluation_does(tmp_path: Path, preprocess
 
 
 def _transparent() -> Image.Image:
-    """Every opacity with every 15th level, in each of its colours another."""
+    """Returns an image of every opacity with every 15th level, in each of its colours another."""
     levels, opacities = np.meshgrid(np.arange(0, 256, 15, np.uint8), np.arange(256, dtype=np.uint8))
     return Image.fromarray(np.stack([levels, 255 - levels, levels // 2, opacities], axis=2))
 
 
 def _over_white(pixels: np.ndarray) -> np.ndarray:
-    """W3C Compositing and Blending, section 5.1: co = cs as + cb ab (1 - as), with cb = ab = 1; rounded."""
+    """Composes by W3C Compositing and Blending, section 5.1: co = cs as + cb ab (1 - as), cb = ab = 1; rounded."""
     color, opacity = pixels[..., :-1] / 255, pixels[..., -1:] / 255
     return np.round(255 * (color * opacity + 1 - opacity)).astype(np.uint8)
 

@@ -18,6 +18,7 @@ from zoo.system.switch import limit
 
 _MAX_PIXELS = 1 << 26
 _MAX_BYTES = 1 << 31
+_LARGER = "To decode larger images, set ZOO_MAX_PIXELS."
 
 
 def max_pixels() -> int:
@@ -35,7 +36,7 @@ def check_pixels(width: int, height: int, where: str, what: str = "an image") ->
     if not 0 < width * height <= max_pixels():
         raise DataError(
             f"{where}: {what} of {width} x {height}; more than the limit of {max_pixels():,} pixels.",
-            hint="To decode larger images, set ZOO_MAX_PIXELS.",
+            hint=_LARGER,
         )
 
 
@@ -78,14 +79,17 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets an image upright, by its EXIF orientation."""
+"""The change that sets an image upright, by its EXIF orientation."""
 
 
 def open_image(source: Path | bytes, where: str) -> Image.Image:
     """Opens an image, reading only its header; raises :class:`DataError` naming ``where``.
 
-    The caller must close it, or decode it with :func:`decode`.
+    The caller must close it, or decode it with :func:`decode_image`. ``ZOO_MAX_PIXELS`` lifts Pillow's own limit too,
+    which is one of the process.
     """
+    if (most := limit("ZOO_MAX_PIXELS")) and Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(most, Image.MAX_IMAGE_PIXELS)
     try:
         if isinstance(source, Path):
             storage.open_regular(source).close()  # opening a pipe would wait for its writer
@@ -217,6 +221,8 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 def _unreadable(where: str, error: Exception) -> DataError:
     detail = str(error).split(" <_io")[0] or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return DataError(f"{where}: {detail.partition(', could')[0]}.", hint=_LARGER)
     if isinstance(error, UnidentifiedImageError):  # whatever its name says
         return DataError(f"{where}: not an image: expected one of {', '.join(_FORMATS)}.")
     return DataError(f"{where}: cannot be decoded: {detail}", hint="The file may be truncated: download it again.")
