@@ -90,6 +90,7 @@ def _facts_of_model(
         ("multiply-adds", f"{macs:,} an image" if macs else ""),
         ("classes", str(classes)),
         ("input", _input((weights and weights.preprocess) or model.preprocess)),
+        ("", "images are turned as their EXIF says, and laid on white where they are transparent"),
         ("stages", ", ".join(model.stages)),
         ("build", f"{model.build}({shown_args})"),
         ("needs", ", ".join(requirement.module for requirement in model.requires)),
@@ -201,8 +202,9 @@ def _interval(share: float, score: Score) -> str:
 
 def _input(preprocess: Preprocess) -> str:
     shape = " x ".join(map(str, preprocess.input_size))
+    crop_mode = f" ({preprocess.crop_mode})" if preprocess.crop_mode != "center" else ""
     return (
-        f"{shape}, crop {preprocess.crop_pct:g}, {preprocess.interpolation}, "
+        f"{shape}, crop {preprocess.crop_pct:g}{crop_mode}, {preprocess.interpolation}, "
         f"mean {list(preprocess.mean)}, std {list(preprocess.std)}"
         + (f", {preprocess.whitening} whitening" if preprocess.whitening != "none" else "")
     )
