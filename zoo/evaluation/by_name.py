@@ -108,7 +108,7 @@ def check(
     Raises :class:`WeightsError` if the manifest claims no score on these images.
     """
     from zoo.evaluation import answers, claims
-    from zoo.evaluation.outputs import write_mistakes, write_outputs
+    from zoo.evaluation.outputs import write_outputs
     from zoo.loading import is_as_loaded
 
     info = info_of(model)

@@ -103,7 +103,9 @@ def create(
     if class_names is not None:
         num_classes = _count(class_names, num_classes)
     path, (name, file) = name, resolve.with_file(name, weights)
-    if name != path and pretrained is True:  # a trained network is
+    if name != path:  # a trained network
+        if isinstance(pretrained, str):
+            raise WeightsError(f"{path} and pretrained={pretrained!r} both name weights.", hint="Give one of them.")
         pretrained = False
     weights = file
     match = resolve.with_tag(resolve.model_named(name, weights), pretrained)
