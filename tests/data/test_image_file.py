@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +265,21 @@ def test_one_transparent_colour_is_white(mode: str, transparent: int | tuple[int
     pixels = levels if mode == "L" else np.stack([levels] * 3, axis=2)
     decoded = read_image(_encoded(Image.fromarray(pixels), "PNG", transparency=transparent), "image", 1)
     assert np.array_equal(_pixels(decoded), np.where(levels == 60, 255, levels))
+
+
+@pytest.mark.parametrize(("bits", "step"), [(2, 85), (4, 17)])
+def test_a_transparent_level_of_few_bits_is_white(bits: int, step: int) -> None:
+    """PNG 1.2, section 4.2.1.1: the level is stored as the samples are, before they are scaled to 8 bits."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    levels = int("".join(f"{level:0{bits}b}" for level in range(1 << bits)), 2).to_bytes((bits << bits) // 8, "big")
+    header = struct.pack(">IIBBBBB", 1 << bits, 1, bits, 0, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"tRNS", b"\0\1"), (b"IDAT", zlib.compress(b"\0" + levels)), (b"IEND", b"")
+    encoded = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+    expected = [0, 255, *(step * level for level in range(2, 1 << bits))]
+    assert _pixels(read_image(encoded, "image", 1)).tolist() == [expected]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
@@ -70,6 +71,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _SIXTEEN_BITS = "I;16"
 _GRAY = frozenset({"1", "L", "LA", *(_SIXTEEN_BITS + order for order in ("", "B", "L", "N"))})
+_STEPS = {"L;2": 85, "L;4": 17}
+"""Pillow's names of grey of 2 and 4 bits in a PNG, and how far apart their levels are in 8 bits."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -82,7 +85,7 @@ _TURNS = {
 """The change that sets an image upright, by its EXIF orientation."""
 
 
-def open_image(source: Path | bytes, where: str) -> Image.Image:
+def open_image(source: Path | bytes, where: str) -> ImageFile:
     """Opens an image, reading only its header; raises :class:`DataError` naming ``where``.
 
     The caller must close it, or decode it with :func:`decode_image`. ``ZOO_MAX_PIXELS`` lifts Pillow's own limit too,
@@ -113,9 +116,12 @@ def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
         return decode_image(image, where, channels)
 
 
-def decode_image(image: Image.Image, where: str, channels: int) -> Image.Image:
+def decode_image(image: ImageFile, where: str, channels: int) -> Image.Image:
     """Does what :func:`read_image` does, for an image from :func:`open_image`."""
-    has_exif = "exif" in image.info
+    has_exif, transparent = "exif" in image.info, image.info.get("transparency")
+    step = _STEPS.get(str(image.tile[0].args)) if image.tile else None
+    if step and isinstance(transparent, int) and transparent * step < 256:
+        image.info["transparency"] = transparent * step  # Pillow scales the levels only, not which one is transparent
     try:
         image.load()
     except Exception as error:  # as above
@@ -173,7 +179,7 @@ def upright(image: Image.Image) -> Image.Image:
     return turned
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: ImageFile) -> tuple[int, int]:
     """Returns width and height of :func:`upright` of an image from :func:`open_image`, reading only its header."""
     width, height = image.size
     return (height, width) if _orientation(image) > 4 else (width, height)

@@ -203,6 +203,9 @@ SHOWN = {
     "palette with opacities": written(PALETTE, "PNG", transparency=bytes(range(0, 256, 17))),
     "palette with a transparent color": written(PALETTE, "GIF", transparency=3),
     "one transparent color": written(Image.fromarray(np.array(noise("L", (61, 40))) // 16), "PNG", transparency=7),
+    "4 bits of grey, one transparent": written(
+        Image.fromarray(np.array(noise("L", (61, 40))) // 16 * 17), "PNG", bits=4, transparency=7
+    ),
     "16 bits of grey": written(Image.fromarray(SIXTEEN_BITS), "PNG"),
     "16 bits of grey, one transparent": written(Image.fromarray(SIXTEEN_BITS), "PNG", transparency=1300),
     "JPEG with a profile": with_profile("JPEG"),
