@@ -108,7 +108,7 @@ def _print_wheel(done: "Publication") -> None:
             note(f"  {size(file.size):>8s}  {file.path}")
         echo(done.card)
     else:
-        file = shlex.quote(done.to)
+        path = shlex.quote(done.to)
         note("Built. Before others get it, try it as they will:" if done.is_new else "Nothing to do: it is there.")
-        note(f"  zoo plugins check {file}\n  twine upload {file}")
+        note(f"  zoo plugins check {path}\n  twine upload {path}")
     echo(done.to)
