@@ -117,7 +117,7 @@ def prepare(
     files, text = {}, ""
     if isinstance(place, wheel.Wheel):
         text = card.body(entry, model.model, content.run, list(wheel.CONTENTS), notes, place.distribution)
-        files = place.members(entry, text)
+        files = place.members(entry, model.model, text)
     elif place.has_card:
         files, text = _beside(entry, module, model, content, notes)
     notes += [f"The training cannot be repeated from its record: {'; '.join(gaps)}."] if gaps else []

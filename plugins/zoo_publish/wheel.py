@@ -18,6 +18,7 @@ from zoo import manifest, names
 from zoo.errors import HubError, SpecError
 from zoo.manifest import Weights
 from zoo.registry import DATA_GROUP, DISTRIBUTION
+from zoo.spec import Model
 from zoo.system import machine, storage
 from zoo_publish.destination import WEIGHTS, Held
 
@@ -86,23 +87,25 @@ class Wheel(msgspec.Struct):
             )
         return ""
 
-    def members(self, entry: Weights, card: str) -> dict[str, bytes]:
+    def members(self, entry: Weights, model: Model, card: str) -> dict[str, bytes]:
         """Returns all files of the wheel but the weights and the list of its files; ``card`` is its description."""
         info = f"{self.package}-{self.version}.dist-info"
         package = f'"""The weights {entry.name} for Zoo, in manifest.toml. There is no code: Zoo reads the files."""\n'
         texts = {
             f"{self.package}/__init__.py": package,
             f"{self.package}/manifest.toml": manifest.render(entry),
-            f"{info}/METADATA": self._metadata(entry, card),
+            f"{info}/METADATA": self._metadata(entry, model, card),
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: zoo publish\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             f"{info}/entry_points.txt": f"[{DATA_GROUP}]\n{self.part} = {self.package}:manifest.toml\n",
             f"{info}/licenses/LICENSE": license_text(entry),
         }
         return {path: text.encode() for path, text in texts.items()}
 
-    def _metadata(self, entry: Weights, card: str) -> str:
+    def _metadata(self, entry: Weights, model: Model, card: str) -> str:
         of = f", {entry.num_classes} classes of {entry.classes}" if entry.classes and entry.num_classes else ""
-        needed = {DISTRIBUTION: machine.version_of(DISTRIBUTION), entry.distribution: entry.distribution_version}
+        versions = {DISTRIBUTION: machine.version_of(DISTRIBUTION), entry.distribution: entry.distribution_version}
+        needed = [names.requirement(name, version) for name, version in versions.items()]
+        needed += [library.install for library in model.requires]
         fields = [
             ("Metadata-Version", "2.4"),
             ("Name", self.distribution),
@@ -111,7 +114,7 @@ class Wheel(msgspec.Struct):
             ("Keywords", "zoo-vision,pretrained weights,safetensors"),
             ("License-Expression", expression(entry.license.weights)),
             ("License-File", "LICENSE"),
-            *(("Requires-Dist", text) for name in needed if (text := names.requirement(name, needed[name]))),
+            *(("Requires-Dist", text) for text in dict.fromkeys(needed) if text),
             ("Description-Content-Type", "text/markdown; charset=UTF-8"),
         ]
         head = "".join(f"{key}: {' '.join(value.split())}\n" for key, value in fields)
