@@ -44,7 +44,7 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
 )  # fmt: skip
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), help="Store matrices in half precision.")
 @click.option("--manifest", type=options.NEW_FILE, help="Write the entry into this manifest.")
-@click.option("--version", metavar="NUMBER", help="Release of the wheel. [default: 1.0]")
+@click.option("--version", metavar="NUMBER", help="Release of the wheel.  [default: 1.0]")
 @click.option(
     "--allow-uncommitted", is_flag=True,
     help="Publish a run without command or commit, or of uncommitted code; its card says so.",
