@@ -13,7 +13,8 @@ from zoo.errors import LockError, SpecError, TensorMismatchError, UnknownNameErr
 from zoo.manifest import Weights
 from zoo.registry import Found, extensions, hooks, listing
 from zoo.registry.hooks import blaming
-from zoo.system import storage
+from zoo.registry.registry import to_install
+from zoo.system import machine, storage
 from zoo.trust import first_use, lock, policy
 
 if TYPE_CHECKING:  # few weights need a conversion
@@ -32,25 +33,32 @@ def find(name: str, *, distribution: str = "") -> Found:
         return repository.find(name)
     try:
         return registry.current().find(name, distribution=distribution)
-    except UnknownNameError:
-        if distribution or not (locked := _locked_of(name)):
+    except UnknownNameError as error:
+        if distribution:
             raise
-        return registry.current().find(name, distribution=locked)
+        locked = _locked()
+        brought = [of for full, of in locked.items() if "." in full and _short(full) == _short(name)]
+        if brought and not machine.version_of(brought[0].distribution):
+            if needed := names.requirement(brought[0].distribution, brought[0].version):
+                error.hint = to_install(needed, registry.current().plugins)
+            raise
+        models = [of for full, of in locked.items() if _short(full).partition(".")[0] == _short(name).partition(".")[0]]
+        if not models or not (needed := names.requirement(models[0].distribution, models[0].version)):
+            raise
+        return registry.current().find(name, distribution=needed)
 
 
-def _locked_of(name: str) -> str:
-    """Returns the distribution that had the model ``name`` when the project's lock or the user's pin was written."""
+def _locked() -> Mapping[str, lock.Locked]:
+    """Returns what the project's lock and the user's pins hold; nothing if they cannot be read."""
     try:
         project = lock.of_project()
-        locked = {**(project.weights if project else {}), **first_use.pins()}
+        return {**(project.weights if project else {}), **first_use.pins()}
     except LockError:
-        return ""
-    matching = (of for full, of in locked.items() if _arch_of(full) == _arch_of(name))
-    return next((names.requirement(of.distribution, of.version) for of in matching), "")
+        return {}
 
 
-def _arch_of(name: str) -> str:
-    return name.rpartition("/")[2].partition(".")[0]
+def _short(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def trained_at(path: str | Path) -> Path | None:
