@@ -33,7 +33,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "mine"
-    zoo.train("resnet8", photos, settings={"epochs": 12, "batch_size": 8, "lr": 0.05, "augment": {}}, output=run, device="cpu")
+    zoo.train(
+        "resnet8", photos, settings={"epochs": 12, "batch_size": 8, "lr": 0.05, "augment": {}}, output=run, device="cpu"
+    )
     return run
 
 
