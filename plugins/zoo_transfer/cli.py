@@ -54,22 +54,29 @@ def features(
     "--classifier", default="linear_svm", show_default=True, help="One of linear_svm, rbf_svm, logistic, knn, tree."
 )
 @options.pairs("--set", "settings", help="Change a setting of the classifier, such as C=0.1. Repeatable.")
+@options.output("Write the network with this head to DIR: a linear classifier.", options.NEW_FOLDER, required=False)
 @options.json
-def classify(train: Path, test: Path | None, classifier: str, settings: dict[str, str], as_json: bool) -> None:
+def classify(
+    train: Path, test: Path | None, classifier: str, settings: dict[str, str], output: Path | None, as_json: bool
+) -> None:
     """Fit another classifier to features and score it.
 
     TRAIN and TEST are files that zoo features wrote. Without TEST, a fifth of TRAIN is held out and scored: choose
-    settings this way, not on test images.
+    settings this way, not on test images. With -o, the network with this classifier as its head is kept: zoo predict
+    DIR uses it.
     """
     from zoo_transfer import classifiers, extraction
 
     with stdout_to_stderr():
         classifiers.configure(classifier, settings)
         tested = None if test is None else extraction.read(test)
-        outcome = classifiers.classify(extraction.read(train), tested, classifier, settings)
+        outcome = classifiers.classify(extraction.read(train), tested, classifier, settings, output)
     if as_json:
         return print_json(outcome)
-    return _print_outcome(outcome)
+    _print_outcome(outcome)
+    if output is not None:
+        echo(output / "model.safetensors")
+    return None
 
 
 def _text(value: Any) -> str:

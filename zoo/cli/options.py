@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from zoo import registry
 from zoo.cli.output import echo, print_json
-from zoo.errors import UnknownNameError
+from zoo.errors import UnknownNameError, WeightsError
 from zoo.registry.listing import list_models
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgb]?)", re.IGNORECASE)
@@ -151,13 +152,24 @@ def choice(*names: str, values: Sequence[str], help: str) -> Option:
     return click.option(*names, type=click.Choice(values), default=values[0], show_default=True, help=help)
 
 
+def keep_network(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Returns the file to write; raises an error for one that holds a network, which the command would replace."""
+    if value is not None and value.is_file():
+        from zoo.loading import safetensors_file
+
+        with suppress(WeightsError):
+            if "num_classes" in (about := safetensors_file.metadata(value)):
+                raise click.BadParameter(f"{value} holds a network of {about.get('model')}: choose another file.")
+    return value
+
+
 def output(help: str, kind: click.Path = NEW_FILE, required: bool = True, suffix: str = "") -> Option:
     """Returns the option ``-o``; a file without ``suffix`` is an error before the work begins."""
 
     def check(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
         if value is not None and not value.name.endswith(suffix):
             raise click.BadParameter(f"{value}: the output must be a {suffix} file. Use -o {value}{suffix}.")
-        return value
+        return value if suffix != ".safetensors" else keep_network(context, parameter, value)
 
     metavar = "FILE" if kind.file_okay else "DIR"
     return click.option("-o", "--output", type=kind, required=required, metavar=metavar, callback=check, help=help)
