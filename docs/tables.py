@@ -17,7 +17,7 @@ from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.evaluation import agreement
 from zoo.loading import safetensors_file
-from zoo.manifest import Release, Score, Weights
+from zoo.manifest import Release, Score, Spread, Weights
 from zoo.manifest.schema import History, License, Probe, ProbedImage, Protocol, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
@@ -69,7 +69,7 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
         *(Recipe, Expectation, Lookahead, Progressive, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
         *(Adversary, Distill),
     ),
-    "manifests": (Weights, Release, License, Score, Protocol, History, Preprocess, Probe, ProbedImage, Tolerance),
+    "manifests": (Weights, Release, License, Score, Spread, Protocol, History, Preprocess, Probe, ProbedImage, Tolerance),
     "locks": (Lock, Locked, Repository),
     "policies": (Policy, Rule, Publisher),
 }
