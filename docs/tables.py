@@ -69,7 +69,10 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
         *(Recipe, Expectation, Lookahead, Progressive, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
         *(Adversary, Distill),
     ),
-    "manifests": (Weights, Release, License, Score, Spread, Protocol, History, Preprocess, Probe, ProbedImage, Tolerance),
+    "manifests": (
+        *(Weights, Release, License, Score, Spread, Protocol, History, Preprocess),
+        *(Probe, ProbedImage, Tolerance),
+    ),
     "locks": (Lock, Locked, Repository),
     "policies": (Policy, Rule, Publisher),
 }

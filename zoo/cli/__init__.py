@@ -101,7 +101,10 @@ class Root(Commands):
         except click.NoSuchOption as error:
             name = (error.ctx.info_name if error.ctx is not None else "") or ""
             command, used = super().get_command(context, name), error.ctx and error.ctx.command
-            for option, tool in self.variants(command, name).items():
+            variants = self.variants(command, name)
+            if error.option_name in variants:  # the command of another one is used
+                raise click.UsageError(f"{' and '.join(sorted(variants))} exclude each other.", error.ctx) from None
+            for option, tool in variants.items():
                 variant = _command_of(f"{name} {option}", tool)
                 if variant is used and _declares(command, error.option_name):
                     raise click.UsageError(f"{error.option_name} and {option} exclude each other.", error.ctx) from None
