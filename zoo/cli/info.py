@@ -164,7 +164,7 @@ def _score(score: Score) -> str:
 def _spread(spread: Spread) -> str:
     """Returns mean, standard deviation and the scores of all trainings."""
     each = ", ".join(f"{value:g}" for value in spread.top1)
-    return f"of {spread.n} trainings {spread.words}; by seed {', '.join(map(str, spread.seeds))}: {each}"
+    return f"trainings {spread.words}; with the seeds {', '.join(map(str, spread.seeds))}: {each}"
 
 
 def _interval(share: float, score: Score) -> str:
