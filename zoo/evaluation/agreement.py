@@ -179,7 +179,11 @@ def hardest(data: str, limit: int = 20) -> Hardest:
         (24, [0, 0, 0])
     """
     every = contents()
-    rows = [row for row, about in enumerate(every.weights) if data in (about.data, about.data.rpartition("/")[0])]
+    rows = [
+        row
+        for row, about in enumerate(every.weights)
+        if about.ships and data in (about.data, about.data.rpartition("/")[0])
+    ]
     if not rows:
         there = ", ".join(sorted({about.data for about in every.weights}))
         raise DataError(f"No answers on {data} are published.", hint=f"There are answers on {there}.")
