@@ -103,7 +103,8 @@ STORY = (
     ("the same, on rotated digits", "gcn4_3x3.mnist_rot"),
     ("rotating filters, on rotated digits", "orn8_align.mnist_rot"),
     ("a learned spatial transformation of the input, on distorted digits", "stn_cnn_mnist.mnist_rts"),
-    ("difference target propagation in place of backpropagation", "dtp_mlp.mnist"),
+    ("difference target propagation in place of backpropagation", "dtp_mlp.mnist_50k"),
+    ("the same network by backpropagation", "dtp_mlp.mnist_backprop"),
 )
 """Ideas and the weights that demonstrate them, in order of appearance on the page."""
 
@@ -123,7 +124,7 @@ def embedded_weights(models: list[Listed]) -> str:
                 value, how, interval = measured(where, score)
                 lines.append(
                     f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
-                    f"| {value:.2f}%{how} | {interval} | {on_all(score)} "
+                    f"| {value:.2f}%{how}{of_trainings(score)} | {interval} | {on_all(score)} "
                     f"| {' | '.join(published(entry, weights, where))} |"
                 )
     return "\n".join(lines)
@@ -132,6 +133,11 @@ def embedded_weights(models: list[Listed]) -> str:
 def on_all(score: Score) -> str:
     """Returns the least and the largest top-1 on the whole data set, if the score leaves images out."""
     return "{:.2f} to {:.2f}".format(*score.bounds) if score.bounds else ""
+
+
+def of_trainings(score: Score) -> str:
+    """Returns mean, standard deviation and number of several trainings, if there were several."""
+    return f"; {score.spread.words}" if score.spread else ""
 
 
 def other_weights(models: list[Listed]) -> str:
@@ -153,7 +159,7 @@ def published(entry: Listed, weights: Weights, where: str) -> tuple[str, str]:
 
     The star marks a figure that was quoted and not confirmed in its source.
     """
-    for figure in choice.published(entry.row.plugin, entry.model.name):
+    for figure in choice.published(entry.row.plugin, entry.model.name, weights.args):
         if f"{figure.data}/test" == where:
             value = figure.top1 if figure.mean_class is None else figure.mean_class
             star = "" if figure.confirmed else "\\*"
@@ -277,7 +283,13 @@ def lineage(models: list[Listed]) -> str:
         paper = cited(entry.model.paper) if entry.model.paper else ""
         for where, score in weights.scores.items():
             value, measure, interval = measured(where, score)
-            facts = [idea, f"`{name}`", f"{value:.2f}%{measure}", interval, *published(entry, weights, where)]
+            facts = [
+                idea,
+                f"`{name}`",
+                f"{value:.2f}%{measure}{of_trainings(score)}",
+                interval,
+                *published(entry, weights, where),
+            ]
             facts += [
                 str(weights.epochs or ""),
                 where.removesuffix("/test"),

@@ -103,7 +103,7 @@ def _published(match: Found, weights: Weights, split: str) -> list[str]:
     """Returns what others report for this network and data set, and where their protocol differs."""
     ours = weights.protocol_of(weights.scores[split])
     texts = []
-    for figure in choice.published(match.plugin, match.model.name):
+    for figure in choice.published(match.plugin, match.model.name, weights.args):
         if figure.data == split.partition("/")[0]:
             text, difference = f"{figure.figure}, {figure.reference}", figure.protocol.beside(ours)
             texts.append(f"{text}; its protocol: {difference}" if difference else text)
