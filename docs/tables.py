@@ -391,6 +391,32 @@ def compared(_models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+TRAININGS = (("dtp_mlp.mnist_50k", "dtp_mlp.mnist_backprop"),)
+"""Pairs of weights whose trainings differ in one thing beside the seed."""
+
+
+def trainings(models: list[Listed]) -> str:
+    """Returns a row for each score of several trainings, and the comparison of some."""
+    lines = [
+        "| weights | scored on | trainings | mean ± standard deviation, % | lowest to highest | the one that ships |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for entry in models:
+        for weights in entry.weights:
+            for where, score in weights.scores.items():
+                if (spread := score.spread) is not None:
+                    facts = [f"`{weights.name}`", where, str(spread.n), f"{spread.mean:.2f} ± {spread.deviation:.2f}"]
+                    facts += [f"{min(spread.top1):.2f} to {max(spread.top1):.2f}", f"{score.top1:.2f}"]
+                    lines.append(f"| {' | '.join(facts)} |")
+    lines += ["", "| first | second | difference of the means | 95% interval | p |", "|---|---|---:|---|---:|"]
+    for first, second in TRAININGS:
+        of = agreement.compare(first, second).trainings
+        assert of is not None
+        low, high = of.interval
+        lines.append(f"| `{first}` | `{second}` | {of.difference:+.2f} | {low:.2f} to {high:.2f} | {of.p:.2g} |")
+    return "\n".join(lines)
+
+
 PROMISES = {
     "what the row says": ("row", "parameters", "macs", "weights"),
     "methods": ("interface", "methods", "groups"),
@@ -533,6 +559,7 @@ PAGES = {
         "families": families,
     },
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
+    ROOT / "docs" / "experiments.md": {"trainings": trainings},
     ROOT / "docs" / "export.md": {"exports": exports},
     ROOT / "docs" / "reproducing.md": {"records": records},
     ROOT / "docs" / "scores.md": {"compared": compared},
