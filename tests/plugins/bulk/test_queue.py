@@ -125,7 +125,7 @@ def test_a_training_that_starts_from_weights_need_not_name_its_model(inside: Pat
     [
         (["train", "resnet8", "--queue", "queue.toml", "-o", "runs"], "MODEL and --queue exclude each other"),
         (["train", "--queue", "queue.toml", "--data", "digits", "-o", "runs"], "--data and --queue exclude each other"),
-        (["train", "--queue", "queue.toml", "--seeds", "2", "-o", "runs"], "--queue and --seeds exclude each other"),
+        (["train", "--queue", "queue.toml", "--seeds", "2", "-o", "runs"], "--seeds and --queue exclude each other"),
         (["train", "--seeds", "2", "--queue", "queue.toml", "-o", "runs"], "--queue and --seeds exclude each other"),
         (
             ["train", "resnet8", "--data", "digits", "--seeds", "2", "--set", "seed=1", "-o", "runs"],
