@@ -100,7 +100,7 @@ STORY = (
     ("20 layers, trained for 60 epochs", "resnet20.c10"),
     ("a speed record's recipe, ten epochs", "airbench94.c10"),
     ("learned filters modulated by Gabor filters", "gcn4_3x3.mnist"),
-    ("the same, on rotated digits", "gcn4_3x3.mnist_rot"),
+    ("the same, on rotated digits", "gcn4_3x3.mnist_rot_50k"),
     ("rotating filters, on rotated digits", "orn8_align.mnist_rot"),
     ("a learned spatial transformation of the input, on distorted digits", "stn_cnn_mnist.mnist_rts"),
     ("difference target propagation in place of backpropagation", "dtp_mlp.mnist_50k"),

@@ -224,7 +224,7 @@ def _protocol(content: Source, model: Model, selection: str) -> Protocol | None:
     if content.run is None or not images or not images.n:
         return None
     if content.run.recipe.get("keep") == "best":
-        selection = "; ".join(filter(None, ("the best epoch on held-out images", selection)))
+        selection = ", ".join(filter(None, ("the best epoch on held-out images", selection)))
     return Protocol(
         trained_on=images.n, runs=1, views=1 if model.evaluate == hook.DEFAULT.evaluate else None, selection=selection
     )
