@@ -250,6 +250,7 @@ def test_an_entry_with_seeds_is_a_training_for_each(tmp_path: Path) -> None:
     assert [(training.name, training.settings) for training in queue.read(file)] == expected
 
 
+@pytest.mark.slow
 def test_trainings_of_several_seeds_are_those_of_the_single_command_and_go_on_after_a_kill(
     inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
