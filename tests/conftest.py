@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support.hub_server import HubServer
+from support.package_index import index, served  # noqa: F401  # fixtures
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, whose children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)

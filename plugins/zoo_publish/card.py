@@ -18,21 +18,32 @@ EVAL_RESULTS = ".eval_results/zoo.yaml"
 def render(
     entry: Weights, model: Model, run: Run | None, files: list[str], notes: list[str], base_model: str = ""
 ) -> str:
-    """Returns the card of ``entry``: front matter, then scores, use, input, origin, licences, files.
+    """Returns the card of ``entry`` on a hub: front matter and body.
 
     ``base_model`` is the hub's repository of the weights that the training started from.
+    """
+    text = body(entry, model, run, [*files, "README.md"], notes)
+    return f"---\n{_front_matter(entry, base_model)}\n---\n\n{text}"
+
+
+def body(
+    entry: Weights, model: Model, run: Run | None, files: list[str], notes: list[str], distribution: str = ""
+) -> str:
+    """Returns the card of ``entry`` in Markdown: scores, use, input, origin, licences, files.
+
+    ``distribution`` is what pip installs to have the weights, if they are on a package index.
     """
     parts = [
         f"# {text_of(entry.name)}",
         _opening(entry, model),
         "## Scores\n\n" + _scores(entry),
-        "## Use\n\n" + _use(entry),
+        "## Use\n\n" + _use(entry, distribution),
         "## Input\n\n" + _input(entry),
         "## Origin\n\n" + _origin(entry, run, model.fitted),
         "## Licences\n\n" + _table(("of the", "licence"), [(key, text_of(getattr(entry.license, key))) for key in _OF]),
         "## Files\n\n" + _files(files, notes),
     ]
-    return f"---\n{_front_matter(entry, base_model)}\n---\n\n" + "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 _OF = ("code", "weights", "data")
@@ -40,6 +51,8 @@ _OF = ("code", "weights", "data")
 _ABOUT_FILES = {
     "model.safetensors": "the tensors, with metadata in the header",
     "weights.toml": "the manifest entry: hash, size, input, scores, probe",
+    "manifest.toml": "the manifest entry: hash, size, input, scores, probe",
+    "LICENSE": "what is licensed how",
     "run.json": "the run record: recipe, data, versions, command",
     "log.jsonl": "the training log, a row per epoch",
     "config.json": "timm's configuration: `timm.create_model('hf-hub:OWNER/REPO', pretrained=True)`",
@@ -108,17 +121,29 @@ def _interval(score: Score) -> str:
     return f"{100 * low:.3f}% to {100 * high:.3f}%"
 
 
-def _use(entry: Weights) -> str:
+def _use(entry: Weights, distribution: str) -> str:
+    if distribution:
+        return (
+            f"`pip install {distribution}` makes the weights known to Zoo; the file is part of the distribution, and "
+            f"nothing else is downloaded.\n\n{_EXAMPLE.format(name=entry.name)}"
+        )
     needed = names.requirement(entry.distribution, entry.distribution_version)
     made = f"`{entry.distribution}` {entry.distribution_version}".rstrip()
     install = f"The model is part of the distribution {made}: `pip install '{needed}'`.\n\n"
     return (install if needed else "") + (
         "Copy the entry in `weights.toml` into `manifest.toml` in a folder of `ZOO_HUB`, or into your plugin's\n"
-        "manifest. Zoo then verifies the file by the hash above.\n\n"
-        f"```python\nimport zoo\n\nmodel = zoo.create({entry.name!r}).eval()\n"
-        f"logits = model(zoo.preprocess(model)(image)[None])  # image: a PIL image\n```\n\n"
-        f"`zoo verify {entry.name}` runs the probe in the entry."
+        "manifest. Zoo then verifies the file by the hash above.\n\n" + _EXAMPLE.format(name=entry.name)
     )
+
+
+_EXAMPLE = """```python
+import zoo
+
+model = zoo.create({name!r}).eval()
+logits = model(zoo.preprocess(model)(image)[None])  # image: a PIL image
+```
+
+`zoo verify {name}` runs the probe in the entry."""
 
 
 def _input(entry: Weights) -> str:
@@ -155,7 +180,7 @@ def _origin(entry: Weights, run: Run | None, is_fitted: bool) -> str:
 
 
 def _files(files: list[str], notes: list[str]) -> str:
-    rows = [(f"`{file}`", _ABOUT_FILES.get(file, "")) for file in [*files, "README.md"]]
+    rows = [(f"`{file}`", _ABOUT_FILES.get(file, "")) for file in files]
     return "\n\n".join([_table(("file", "what it holds"), rows), *map(text_of, notes)])
 
 

@@ -1,5 +1,6 @@
 """``zoo publish``: releases a run or a file of weights on a hub."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,10 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
 @click.argument("source", metavar="RUN|RUNS|FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("--as", "name", required=True, metavar="ARCH.TAG", help="Name of the weights.")
 @click.option(
-    "--to", required=True, metavar="HUB", help="A directory, s3://BUCKET, hf://OWNER/REPO or embedded:PACKAGE/FOLDER."
-)
+    "--to", required=True, metavar="HUB",
+    help="A directory, s3://BUCKET, hf://OWNER/REPO, embedded:PACKAGE/FOLDER, or wheel[:DIR] for a package index "
+    "(DIR is dist).",
+)  # fmt: skip
 @click.option(
     "--evaluate", "data", multiple=True, metavar="DATA", help="Score the weights on this data set. Repeatable."
 )
@@ -41,6 +44,7 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
 )  # fmt: skip
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), help="Store matrices in half precision.")
 @click.option("--manifest", type=options.NEW_FILE, help="Write the entry into this manifest.")
+@click.option("--version", metavar="NUMBER", help="Release of the wheel.  [default: 1.0]")
 @click.option(
     "--allow-uncommitted", is_flag=True,
     help="Publish a run without command or commit, or of uncommitted code; its card says so.",
@@ -60,13 +64,17 @@ def publish(
     as_json: bool,
     **keywords: Any,
 ) -> None:
-    """Publish trained weights on a hub.
+    """Publish trained weights on a hub, or as a wheel.
 
     Of RUNS, the folder of zoo train --seeds, the median training is published, with the spread of the scores of all.
     Uploads the weights, their model card, scores, probe and training record. Prints the manifest entry, pinned to the
     bytes and the commit. Never overwrites published weights.
+
+    `--to wheel` builds the file of a distribution in the folder dist and prints its path: twine uploads it to a
+    package index, and pip install makes the weights known.
     """
     from zoo_publish import publish as run
+    from zoo_publish import wheel
 
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
         wanted = tuple((each, split) for each in data)
@@ -74,12 +82,12 @@ def publish(
         done = run(source, name, to, progress=progress, **keywords)
     if as_json:
         return print_json(done)
-    return _print(done, manifest)
+    for remark in done.notes:
+        note(remark)
+    return _print_wheel(done) if wheel.is_wheel(to) else _print(done, manifest)
 
 
 def _print(done: "Publication", manifest: Path | None) -> None:
-    for remark in done.notes:
-        note(remark)
     if done.is_dry_run:
         note(f"Nothing was written. These files would go to {done.to}:")
     elif done.is_new:
@@ -93,3 +101,16 @@ def _print(done: "Publication", manifest: Path | None) -> None:
     if manifest is not None and not done.is_dry_run:
         note(f"The entry is in {manifest}.")
     echo(done.entry)
+
+
+def _print_wheel(done: "Publication") -> None:
+    if done.is_dry_run:
+        note("Nothing was written. The wheel would have these files:")
+        for file in done.files:
+            note(f"  {size(file.size):>8s}  {file.path}")
+        echo(done.card)
+    else:
+        path = shlex.quote(done.to)
+        note("Built. Before others get it, try it as they will:" if done.is_new else "Nothing to do: it is there.")
+        note(f"  zoo plugins check {path}\n  twine upload {path}")
+    echo(done.to)

@@ -1,4 +1,4 @@
-"""Destinations: a directory, an installed package, an fsspec address, the Hugging Face Hub.
+"""Destinations: a directory, an installed package, an fsspec address, the Hugging Face Hub (a wheel is in ``wheel``).
 
 Each has the layout of the hubs that ``zoo fetch`` reads. Weights that are there already are never
 overwritten, and whoever sees them sees all of a release.
@@ -36,11 +36,13 @@ class Held(msgspec.Struct, frozen=True):
 class Destination(Protocol):
     """``hub``, ``repo`` and ``file`` are the location in the manifest's entry; they contain no secret."""
 
-    hub: str
     repo: str
     file: str
     has_card: bool
     is_local: bool
+
+    @property
+    def hub(self) -> str: ...
 
     @property
     def name(self) -> str:
@@ -58,6 +60,7 @@ class Destination(Protocol):
 
 def parse(text: str, name: str, *, private: bool = False) -> Destination:
     """Returns the destination ``text`` for the weights ``name``; raises :class:`SpecError` if it is not writable."""
+    name = name.rpartition("/")[2]
     if text == "hf" or text.startswith(SCHEME):
         repo = text.removeprefix(SCHEME)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):

@@ -51,6 +51,7 @@ def publish(
     private: bool = False,
     manifest_file: Path | None = None,
     is_dry_run: bool = False,
+    version: str | None = None,
     allow_uncommitted: bool = False,
     outputs: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -61,24 +62,31 @@ def publish(
     out, or by the first of ``evaluate_on`` if there are none. Its scores state the spread of all. ``outputs`` is a
     folder for what the networks compute: ``NAME.safetensors``, or ``NAME/seedN.safetensors`` of each training.
 
-    ``to`` is a directory, ``s3://...`` or what else fsspec writes, ``hf://owner/repo``, or
-    ``embedded:package/folder``. ``evaluate_on`` holds (data set, split) pairs to be scored on now; other
-    scores are the run's own, on images it held out. ``license`` says what holds for ``code``, ``weights``
-    and ``data``. ``dtype`` stores tensors of more than one dimension in half precision. The entry goes into
-    ``manifest_file``, with a directory relative to it, if it can be, and into the ``manifest.toml`` of a directory.
-    ``is_dry_run`` does everything but write and ask.
+    ``to`` is a directory, ``s3://...`` or what else fsspec writes, ``hf://owner/repo``, ``embedded:package/folder``, or
+    ``wheel`` (``wheel:folder``): the file of a distribution of the release ``version`` (1.0), for a package index.
+    ``evaluate_on`` holds (data set, split) pairs to be scored on now; other scores are the run's own, on images it held
+    out. ``license`` says what holds for ``code``, ``weights`` and ``data``. ``dtype`` stores tensors of more than one
+    dimension in half precision. The entry goes into ``manifest_file``, with a directory relative to it, if it can be,
+    and into the ``manifest.toml`` of a directory. ``is_dry_run`` does everything but write and ask.
 
     Raises :class:`HubError` if the name is in use for other bytes, because a tag always means the same file, and
     :class:`TrainingError` if the record of a run lacks its command or commit, or its code was not committed: with
     ``allow_uncommitted`` it is published all the same, and its card says so.
     """
-    from zoo_publish import destination, release
+    from zoo_publish import destination, release, wheel
 
     if unknown := set(license or {}) - set(License.__struct_fields__):
         raise SpecError(f"license has {', '.join(unknown)}, expected {', '.join(License.__struct_fields__)}.")
     if dtype not in (None, *DTYPES):
         raise SpecError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}, or none.")
-    place = destination.parse(to, name.rpartition("/")[2], private=private)
+    place: Destination
+    if wheel.is_wheel(to):
+        place = wheel.at(to, name, wheel.VERSION if version is None else version)
+        _require_for_wheel(license or {}, manifest_file)
+    elif version is not None:
+        raise SpecError("Only a wheel has a version.", hint="Use it with --to wheel.")
+    else:
+        place = destination.parse(to, name, private=private)
     if not (place.is_local or is_dry_run):
         require_network(f"Cannot publish to {place.name}")
     with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
@@ -86,13 +94,10 @@ def publish(
             Path(source),
             name,
             Path(folder),
-            repo=place.repo,
-            file=place.file,
-            hub=place.hub,
+            place,
             license=license or {},
             evaluate_on=evaluate_on,
             dtype=dtype,
-            with_card=place.has_card,
             allow_uncommitted=allow_uncommitted,
             outputs=outputs,
             progress=progress,
@@ -122,7 +127,8 @@ def publish(
         for file in manifests:
             entry = _joined(entry, file)
         if not is_dry_run:
-            revision = present.revision if present else _put(place, made.weights, made.files, entry)
+            is_there = present is not None and not wheel.is_wheel(to)  # whose other files are part of the same file
+            revision = present.revision if present and is_there else _put(place, made.weights, made.files, entry)
             entry = msgspec.structs.replace(entry, revision=revision)
             for file, hub in manifests.items():
                 with storage.alone(file):  # another process may have published since
@@ -135,8 +141,18 @@ def publish(
             is_dry_run=is_dry_run,
             files=_listed(place.file, made),
             entry=manifest.render(msgspec.structs.replace(entry, hub=written)),
-            card=made.files.get("README.md", b"").decode(),
+            card=made.card,
             notes=notes,
+        )
+
+
+def _require_for_wheel(license: Mapping[str, str], manifest_file: Path | None) -> None:
+    if manifest_file is not None:
+        raise SpecError("A wheel holds its own manifest.", hint="Leave out --manifest; pip install makes it known.")
+    if license.get("weights", "unknown") == "unknown":
+        raise SpecError(
+            "A distribution states the licence of its weights, and theirs is unknown.",
+            hint="Add --license weights=Apache-2.0, or what holds for them.",
         )
 
 

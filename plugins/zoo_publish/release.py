@@ -19,7 +19,8 @@ from zoo.manifest import License, Protocol, Score, Spread, Weights
 from zoo.registry import Found
 from zoo.spec import API, Model, Preprocess
 from zoo.verify import probe
-from zoo_publish import card
+from zoo_publish import card, wheel
+from zoo_publish.destination import Destination
 from zoo_publish.source import WEIGHTS, Run, Source, held_out, history, of_seeds, read, without_paths
 
 MEASURED = "measured by zoo evaluate"
@@ -31,6 +32,7 @@ class Release(msgspec.Struct, frozen=True):
     entry: Weights
     weights: Path
     files: dict[str, bytes]
+    card: str
     notes: list[str]
 
 
@@ -38,14 +40,11 @@ def prepare(
     source: Path,
     name: str,
     folder: Path,
+    place: Destination,
     *,
-    repo: str,
-    file: str,
-    hub: str,
     license: Mapping[str, str],
     evaluate_on: tuple[tuple[str, str], ...] = (),
     dtype: str | None = None,
-    with_card: bool = True,
     allow_uncommitted: bool = False,
     outputs: Path | None = None,
     progress: Any = None,
@@ -53,8 +52,8 @@ def prepare(
     """Returns the release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
 
     Of a folder with several trainings, it is that of the median one, and its scores have the spread of all.
-    ``repo``, ``file`` and ``hub`` are where it will lie; ``evaluate_on`` (data set, split) pairs that it is
-    scored on; ``dtype`` is what tensors of more than one dimension are stored in. Raises :class:`TrainingError` if the
+    ``place`` is where it will lie; ``evaluate_on`` (data set, split) pairs that it is scored on; ``dtype`` is what
+    tensors of more than one dimension are stored in. Raises :class:`TrainingError` if the
     run's record lacks command or commit, or the code was not committed, unless ``allow_uncommitted``.
     """
     parsed = names.parse(name)
@@ -79,6 +78,8 @@ def prepare(
     sha256 = safetensors_file.write(
         _stored(safetensors_file.read(content.file), dtype, content.file), weights, content.about
     )
+    if isinstance(place, wheel.Wheel):
+        wheel.refuse_size(weights)
     module, info = loading.build_from(weights, model.model)
     scores: dict[str, Score] = {}
     for data, split in evaluate_on:
@@ -98,11 +99,11 @@ def prepare(
             f"{content.file}: the network's outputs contain NaN or infinity; nothing was published."
         ) from None
     entry = Weights(
-        file=file,
+        file=place.file,
         arch=model.model.name,
         tag=parsed.tag,
-        repo=repo,
-        hub=hub,
+        repo=place.repo,
+        hub=place.hub,
         sha256=sha256,
         size=weights.stat().st_size,
         origin=str(content.about.get("origin", "")),
@@ -121,10 +122,16 @@ def prepare(
     manifest.parse(
         manifest.render(entry), f"{content.file}, according to its metadata"
     )  # or whoever reads it would fail
-    files, notes = _beside(entry, module, model, content) if with_card else ({}, [])
+    notes = [] if entry.scores or not place.has_card else ["No score. Measure one with --evaluate DATA."]
+    files, text = {}, ""
+    if isinstance(place, wheel.Wheel):
+        text = card.body(entry, model.model, content.run, list(wheel.CONTENTS), notes, place.distribution)
+        files = place.members(entry, model.model, text)
+    elif place.has_card:
+        files, text = _beside(entry, module, model, content, notes)
     notes += [f"It has the seed {seed}: {selection}."] if selection else []
     notes += [f"The training cannot be repeated from its record: {'; '.join(gaps)}."] if gaps else []
-    return Release(entry, weights, files, notes)
+    return Release(entry, weights, files, text, notes)
 
 
 Reports = dict[tuple[str, str], dict[int, Report]]
@@ -252,11 +259,14 @@ def _license(model: Found, classes: str, stated: Mapping[str, str]) -> License:
     return License(**{"code": code, "data": data, **stated})
 
 
-def _beside(entry: Weights, module: nn.Module, model: Found, content: Source) -> tuple[dict[str, bytes], list[str]]:
-    files, notes = {}, []
+def _beside(
+    entry: Weights, module: nn.Module, model: Found, content: Source, notes: list[str]
+) -> tuple[dict[str, bytes], str]:
+    """Returns the files beside the weights, and the card among them; adds to ``notes`` what is not written."""
+    files = {}
     config = timm_config(module, model.model, entry, entry.preprocess or model.model.preprocess)
     if isinstance(config, str):
-        notes.append(f"config.json was not written: {config}.")
+        notes.insert(0, f"config.json was not written: {config}.")
     else:
         files["config.json"] = _json(config | timm_class_names(content.about))
     if content.run is not None:
@@ -265,12 +275,10 @@ def _beside(entry: Weights, module: nn.Module, model: Found, content: Source) ->
         files["log.jsonl"] = content.log
     if results := card.render_eval_results(entry):
         files[card.EVAL_RESULTS] = results
-    if not entry.scores:
-        notes.append("No score. Measure one with --evaluate DATA.")
     here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
     files["weights.toml"] = manifest.render(here).encode()
     text = card.render(entry, model.model, content.run, [*files, WEIGHTS], notes, _base_model(content.run))
-    return {**files, "README.md": text.encode()}, notes
+    return {**files, "README.md": text.encode()}, text
 
 
 def _base_model(run: Run | None) -> str:

@@ -485,6 +485,13 @@ def test_info_shows_licences_papers_and_scores_with_their_intervals() -> None:
     assert "lock" not in told
 
 
+def test_info_says_how_images_are_prepared() -> None:
+    told = ask("info", "sift_bovw_knn.caltech101").stdout
+    assert "3 x 140 x 140, crop 1 (squash), bilinear" in told
+    assert "turned as their EXIF says, and laid on white where they are transparent" in " ".join(told.split())
+    assert "crop 0.875, bilinear" in ask("info", "resnet18.tv_in1k").stdout
+
+
 def test_every_command_prints_one_json_document(
     hub: Path, trained: tuple[nn.Module, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ from zoo.loading import resolve, safetensors_file
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
 from zoo.training import pretrained
 from zoo.trust import first_use, lock, repository
-from zoo_publish import release
+from zoo_publish import destination, release
 
 REPO = "alice/digits"
 NAME = f"hf-hub:{REPO}"
@@ -337,8 +337,8 @@ def test_what_zoo_publishes_is_created_by_its_name(hub_server: HubServer, tmp_pa
     file = tmp_path / "mine.safetensors"
     about = {"model": "small_net", "classes": "pets", "class_names": ["cat", "dog"], "args": {"width": 5}}
     safetensors_file.write(build(num_classes=2, in_chans=1, width=5).state_dict(), file, about)
-    place = {"repo": "alice/pets", "file": "model.safetensors", "hub": "hf"}
-    made = release.prepare(file, "small_net.mine", tmp_path, **place, license={})
+    place = destination.parse("hf://alice/pets", "small_net.mine")
+    made = release.prepare(file, "small_net.mine", tmp_path, place, license={})
     hub_server.commit("alice/pets", {**made.files, "model.safetensors": made.weights.read_bytes()})
     network = zoo.create("hf-hub:alice/pets")
     assert network.zoo_info.args == {"width": 5}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: zoo predict resnet20.digits digit.png")
 @options.name
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(exists=True, dir_okay=False))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @click.option("-k", "--top", default=5, show_default=True, type=options.POSITIVE, help="Number of classes to show.")
 @options.several(options.weights, options.args, options.device, options.json)
 @click.pass_context
@@ -41,10 +41,12 @@ def predict(
 ) -> None:
     """Classify images.
 
-    Prints the most probable classes of each image. NAME without a tag means the model's default weights.
+    IMAGE is a file, a folder of images or an address. Prints the most probable classes of each. NAME may be the folder
+    of a run; without a tag, it means the model's default weights.
     """
     import msgspec
 
+    from zoo.data import image_source
     from zoo.evaluation.prediction import Prepared, class_names_of
     from zoo.loading.create import create_trained, info_of, require_classes
 
@@ -62,8 +64,9 @@ def predict(
                 echo(f"  {row.probability:7.2%}  {one_line(row.class_name)}")
         return [msgspec.to_builtins(row) for row in ranked]
 
-    with Prepared(model, list(dict.fromkeys(images))) as prepared:
-        done, failed, code = do_each(images, work)
+    files = [str(image) for image in image_source.expand(dict.fromkeys(images))]
+    with Prepared(model, files) as prepared:
+        done, failed, code = do_each(files, work)
     if as_json:
         rows = [{"image": file, "classes": ranked} for file, ranked in done.items()]
         rows += [{"image": file, "error": reason} for file, reason in failed.items()]
@@ -76,6 +79,9 @@ def predict(
 @options.several(options.one_name(bulk="evaluate"), options.data, options.split, options.weights, options.args)
 @click.option(
     "--outputs", type=options.NEW_FILE, metavar="FILE", help="Store logits and images' identities as safetensors."
+)
+@click.option(
+    "--mistakes", type=options.NEW_FOLDER, metavar="DIR", help="Write confusion.csv and mistakes.csv to DIR; show them."
 )
 @click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if they disagree.")
 @click.option("--allow-other-images", is_flag=True, help="With --check: accept other images than the claim's.")
@@ -92,6 +98,7 @@ def evaluate(
     split: str,
     weights: Path | None,
     args: dict[str, str],
+    mistakes: Path | None,
     check: bool,
     allow_other_images: bool,
     dtype: str,
@@ -105,6 +112,8 @@ def evaluate(
     """
     if allow_other_images and not check:
         raise click.UsageError("--allow-other-images needs --check.")
+    if check and mistakes:
+        raise click.UsageError("--check and --mistakes exclude each other: --check names the images that differ.")
     if check and weights:
         raise click.UsageError("--check compares with a manifest's score; a local file has none. Leave out --weights.")
     from zoo.evaluation import by_name
@@ -118,13 +127,17 @@ def evaluate(
             keywords["allow_other_images"] = allow_other_images
             report, comparison = by_name.check(model, data, split, progress=progress, **keywords)
         else:
-            report = by_name.evaluate(model, data, split, progress=progress, **keywords)
+            report = by_name.evaluate(model, data, split, mistakes=mistakes, progress=progress, **keywords)
     if as_json:
         import msgspec
 
         print_json(msgspec.to_builtins(report) | ({"check": comparison} if comparison else {}))
     else:
         _print_report(report, comparison)
+        if mistakes is not None:
+            from zoo.cli.train import print_mistakes
+
+            print_mistakes(mistakes, report.split)
     context.exit(0 if comparison is None or comparison.agrees else 1)
 
 

@@ -1,5 +1,8 @@
 """``zoo info``: all that is known of a model or of weights. Nothing here imports torch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from zoo import registry, statistics
@@ -7,18 +10,23 @@ from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
-from zoo.loading import resolve
+from zoo.loading import create, resolve
 from zoo.manifest import Probe, Score, Spread, Weights
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
 from zoo.training import choice, reproduce
+
+_NAMES = 10
+"""So many names of classes are shown."""
 
 
 @click.command(epilog="Example: zoo info resnet20.digits")
 @options.name
 @options.json
 def info(name: str, as_json: bool) -> None:
-    """Show a model or weights in detail."""
+    """Show a model, weights or a run in detail."""
+    if resolve.trained_at(name) is not None:
+        return _show_file(name, as_json)
     registered = registry.current()
     match = resolve.find(name)
     trust = _trust(match) if match.weights else {}
@@ -28,7 +36,8 @@ def info(name: str, as_json: bool) -> None:
         return print_json(listing.about(match) | {part: facts for part, facts in parts.items() if facts})
     every = [match.weights] if match.weights else registered.weights_of(match.row, match.model)
     echo(name)
-    print_facts(_facts_of_model(match.model, match.row, match.weights))
+    args, classes = (match.weights.args, match.weights.num_classes) if match.weights else ({}, None)
+    print_facts(_facts_of_model(match.model, match.row, match.weights, args, classes))
     if match.weights:
         echo("\nweights")
         print_facts([*_facts_of_weights(match), ("offline", _offline(match)), *training.items(), *trust.items()])
@@ -39,11 +48,36 @@ def info(name: str, as_json: bool) -> None:
     return None
 
 
-def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> list[tuple[str, str]]:
-    """Facts of a network, as ``weights`` or its row build it."""
+def _show_file(path: str, as_json: bool) -> None:
+    """Shows the trained network of a run or of a file."""
+    about = create.info(path)
+    if as_json:
+        return print_json(about)
+    file = about["file"]
+    match = resolve.model_named(about["name"], file["path"])
+    names = file.get("class_names") or ()
+    echo(path)
+    print_facts(_facts_of_model(match.model, match.row, None, file.get("args", {}), file.get("num_classes")))
+    echo("\nfile")
+    facts = [
+        ("path", file["path"]),
+        ("classes", str(file.get("classes", ""))),
+        ("named", ", ".join(map(str, names[:_NAMES])) + (", ..." if len(names) > _NAMES else "")),
+        ("origin", str(file.get("origin", ""))),
+        ("sha256", file["sha256"]),
+        ("size", f"{file['size']:,} bytes"),
+    ]
+    print_facts([*facts, *reproduce.facts_of(file, is_fitted=match.model.fitted).items()])
+    return None
+
+
+def _facts_of_model(
+    model: Model, row: PluginRow, weights: Weights | None, args: Mapping[str, Any], classes: int | None
+) -> list[tuple[str, str]]:
+    """Facts of a network, as its row builds it with ``args`` for ``classes``."""
     paper = model.paper
-    args = ", ".join(f"{name}={value!r}" for name, value in {**model.args, **(weights.args if weights else {})}.items())
-    classes = weights.num_classes if weights and weights.num_classes is not None else model.num_classes
+    shown_args = ", ".join(f"{name}={value!r}" for name, value in {**model.args, **args}.items())
+    classes = model.num_classes if classes is None else classes
     params, macs = listing.params_of(model, weights), listing.macs_of(model, weights)
     return [
         ("deprecated", model.deprecated),
@@ -56,8 +90,9 @@ def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> li
         ("multiply-adds", f"{macs:,} an image" if macs else ""),
         ("classes", str(classes)),
         ("input", _input((weights and weights.preprocess) or model.preprocess)),
+        ("", "images are turned as their EXIF says, and laid on white where they are transparent"),
         ("stages", ", ".join(model.stages)),
-        ("build", f"{model.build}({args})"),
+        ("build", f"{model.build}({shown_args})"),
         ("needs", ", ".join(requirement.module for requirement in model.requires)),
         ("note", model.note),
     ]
@@ -174,8 +209,9 @@ def _interval(share: float, score: Score) -> str:
 
 def _input(preprocess: Preprocess) -> str:
     shape = " x ".join(map(str, preprocess.input_size))
+    crop_mode = f" ({preprocess.crop_mode})" if preprocess.crop_mode != "center" else ""
     return (
-        f"{shape}, crop {preprocess.crop_pct:g}, {preprocess.interpolation}, "
+        f"{shape}, crop {preprocess.crop_pct:g}{crop_mode}, {preprocess.interpolation}, "
         f"mean {list(preprocess.mean)}, std {list(preprocess.std)}"
         + (f", {preprocess.whitening} whitening" if preprocess.whitening != "none" else "")
     )

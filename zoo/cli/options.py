@@ -231,7 +231,10 @@ def several_names(*, required: bool = True, pretrained: bool = True) -> Option:
 
 name: Option = one_name()
 names: Option = several_names()
-weights: Option = click.option("--weights", type=FILE, help="Load this safetensors file, not NAME's weights.")
+weights: Option = click.option(
+    "--weights", type=click.Path(exists=True, path_type=Path), metavar="FILE|RUN",
+    help="Load this file, or that of a run, not NAME's weights.",
+)  # fmt: skip
 args: Option = pairs("--arg", "args", help="Set an argument of the model. Repeatable.")
 data: Option = click.option(
     "--data", multiple=True, callback=check_one, help=f"{_DATA}  [default: the one the weights were trained on]"

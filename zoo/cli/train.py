@@ -91,8 +91,8 @@ def train(
         return print_json({"model": model, "data": data, "output": output, "weights": finished, "last": last})
     if weights.exists():
         echo(weights)
-        print_mistakes(output)
-        note(_how_to_score(model, data, weights))
+        print_mistakes(output, "validation")
+        note(_how_to_score(output, data))
     else:
         note(f"Paused after epoch {last.get('epoch', 0)}. Continue with\n  {_resume_command(context.params)}")
     return None
@@ -132,18 +132,18 @@ def _asked(output: Path, model: str | None, data: str | None) -> tuple[str, str]
     return model or config["model"], data or source
 
 
-def _how_to_score(model: str, data: str, weights: Path) -> str:
+def _how_to_score(output: Path, data: str) -> str:
     """Returns the command that scores the weights on images that they were not trained on."""
     from zoo.data import splits
 
-    words = ["zoo", "evaluate", model, "--data", data]
+    words = ["zoo", "evaluate", str(output), "--data", data]
     others = [split for split in splits(data) if split != "train"]
     split = "test" if "test" in others else others[0] if others else None
     if split is None:
-        command = shlex.join(["zoo", "evaluate", model, "--weights", str(weights)])
+        command = shlex.join(["zoo", "evaluate", str(output)])
         return f"Score it on images it was not trained on: {command} --data DATA --split SPLIT"
     words += ["--split", split] if split != "test" else []
-    return f"Score it: {shlex.join([*words, '--weights', str(weights)])}"
+    return f"Score it: {shlex.join(words)}"
 
 
 def _last_row(output: Path) -> dict[str, Any]:
@@ -159,14 +159,14 @@ MOST_CLASSES = 12
 SHOWN = 5
 
 
-def print_mistakes(output: Path) -> None:
-    """Prints the confusion matrix and the worst mistakes of the run in ``output``, if it has validation images."""
+def print_mistakes(output: Path, split: str) -> None:
+    """Prints the confusion matrix and the worst mistakes in the folder ``output``, if it has those of a ``split``."""
     files = [output / "confusion.csv", output / "mistakes.csv"]
     if not all(file.is_file() for file in files):
         return
     (titles, *counts), (_, *wrong) = (_read_table(file) for file in files)
     total = sum(int(number) for _, *row in counts for number in row)
-    note(f"{len(wrong)} of {total} validation images are wrong: {files[0]}, {files[1]}")
+    note(f"{len(wrong)} of {total} {split} images are wrong: {files[0]}, {files[1]}")
     if wrong and len(counts) <= MOST_CLASSES:
         note("Rows are the true classes, columns the predicted ones:")
         _print_columns([["", *titles[1:]], *counts])

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.augmentation import OWN_SCALE
-from zoo.data.image_file import check_pixels, read_image, to_channels, to_image, to_pixels
+from zoo.data.image_file import check_pixels, read_image, to_channels, to_image, to_pixels, upright
 from zoo.data.image_set import ImageSet
 from zoo.errors import DataError, MissingExtraError
 from zoo.spec import Preprocess
@@ -32,7 +32,8 @@ class Transform:
     The shorter side is resized to ``floor(size / crop_pct)`` (for a non-square input, the side that is nearer to its
     target) and the centre is cropped, with black padding if the image is smaller, unless ``crop_mode`` selects another
     way. Values are scaled to [0, 1], then ``(x - mean) / std``. Colour is converted to grey, or grey repeated, to match
-    ``input_size``. Whitening is part of the network.
+    ``input_size``. Whitening is part of the network. Before all of this, a photograph is turned as its EXIF says, and
+    laid on white where it is transparent; colour profiles are ignored.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -46,17 +47,17 @@ class Transform:
         return f"Transform({self.preprocess!r})"
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Returns float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
+        """Returns float32 C H W of ``image``, in any mode of 8 or 16 bits a channel; raises :class:`DataError`."""
         return self._normalize(self.pixels(image))
 
     def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
         """Returns uint8 C H W of ``image`` at the input's size, not yet normalised.
 
-        ``window`` (left, top, right, bottom) is resized to it instead of the centre crop.
+        ``window`` (left, top, right, bottom) of the upright image is resized to it instead of the centre crop.
         """
         if window is None:
             return self._cut(self._resize(image))
-        cropped = to_channels(image.crop(window), self.channels)
+        cropped = to_channels(upright(image).crop(window), self.channels)
         return to_pixels(cropped.resize((self.width, self.height), _FILTERS[self.preprocess.interpolation]))
 
     def batch(self, pixels: Tensor) -> Tensor:
@@ -166,9 +167,14 @@ def training_transform(preprocess: Preprocess) -> Callable[[Picture], Tensor]:
         raise MissingExtraError.of("A transform for training", "torchvision", "zoo-vision[data]") from None
     channels, *size = preprocess.input_size
     filters = {"interpolation": v2.InterpolationMode(preprocess.interpolation), "antialias": True}
+
+    def adapt(image: Picture) -> Image.Image | Tensor:
+        picture = as_picture(image, channels)
+        return to_channels(picture, channels) if isinstance(picture, Image.Image) else picture
+
     transform: Callable[[Picture], Tensor] = v2.Compose(
         [
-            v2.Lambda(lambda image: as_picture(image, channels), object),
+            v2.Lambda(adapt, object),
             v2.RGB() if channels == 3 else v2.Grayscale(),
             v2.RandomResizedCrop(size, scale=OWN_SCALE, **filters),
             *([v2.RandomHorizontalFlip()] if channels == 3 else []),

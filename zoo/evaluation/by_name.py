@@ -35,6 +35,7 @@ def evaluate(
     weights: str | Path | None = None,
     device: "str | torch.device | None" = None,
     outputs: str | Path | None = None,
+    mistakes: str | Path | None = None,
     **options: Any,
 ) -> "Report":
     """Scores a network on a data set.
@@ -50,6 +51,8 @@ def evaluate(
         device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
         outputs: A safetensors file to write the logits and the images' identities to, from which
             :func:`zoo.evaluation.measure` computes every score again.
+        mistakes: A folder to write ``confusion.csv`` to, images by true and predicted class, and ``mistakes.csv``, the
+            images that the network gets wrong, the most certain first.
         options: Passed to the model's evaluate hook; :func:`zoo.evaluation.evaluate` takes ``batch_size``, ``dtype``,
             ``compile`` and ``progress``.
 
@@ -60,7 +63,7 @@ def evaluate(
         UnknownNameError: There is no such model or data set, or the hook has no such option.
         DataError: The weights name no data set, or the images have classes that they do not know.
         WeightsError: The network has no classes, or its outputs contain NaN or infinity.
-        SpecError: ``outputs`` is set in one of several processes, or for a data loader.
+        SpecError: ``outputs`` or ``mistakes`` is set in one of several processes, or for a data loader.
 
     Example:
         >>> import zoo
@@ -68,7 +71,7 @@ def evaluate(
         >>> report.n, report.top1 > 95
         (360, True)
     """
-    from zoo.evaluation.outputs import write_outputs
+    from zoo.evaluation.outputs import write_mistakes, write_outputs
 
     if isinstance(model, str):
         device = distributed.current().device(device)
@@ -76,12 +79,15 @@ def evaluate(
     images = _images(network, data, split)
     info = info_of(network)
     collected: list[Outputs] = []
-    if outputs is not None:
-        _require_images(images, outputs)
+    if (wanted := outputs if outputs is not None else mistakes) is not None:
+        _require_images(images, wanted)
         options["take"] = collected.append
     report = hook.evaluate(info.model, network, images, preprocess=info.preprocess, device=device, **options)
     if outputs is not None:
-        write_outputs(Path(outputs), collected[0], cast("ImageSet", images), report, sha256_of(info))
+        sha256 = sha256_of(info) if report.weights else ""
+        write_outputs(Path(outputs), collected[0], cast("ImageSet", images), report, sha256)
+    if mistakes is not None:
+        write_mistakes(Path(mistakes), cast("ImageSet", images), collected[0].mistakes(cast("ImageSet", images)))
     return report
 
 
@@ -103,8 +109,14 @@ def check(
     """
     from zoo.evaluation import answers, claims
     from zoo.evaluation.outputs import write_outputs
+    from zoo.loading import is_as_loaded
 
     info = info_of(model)
+    if not is_as_loaded(model):
+        raise WeightsError(
+            f"The tensors of this network are not those of {info.name}, so it has no claimed score.",
+            hint="Leave out check, or create the network anew.",
+        )
     images = cast("ImageSet", _images(model, data, split))
     claim = _claim(info, f"{images.name}/{images.split}")
     numbers = claims.left_in(claim, images)

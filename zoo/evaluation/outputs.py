@@ -5,6 +5,9 @@ the largest and loses least. The likeliest classes are stored as the network ran
 count of correct images.
 """
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,7 @@ from zoo.evaluation.forward import batches, device_of, in_eval_mode, precision_o
 from zoo.evaluation.score import TOP, Report, Tally, provenance, rounding_of
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
+from zoo.system import storage
 
 
 class Mistake(NamedTuple):
@@ -269,3 +273,21 @@ def _checked(about: About, tensors: dict[str, Tensor]) -> StoredOutputs:
         if not logits.isfinite().all():
             raise ValueError("logits contain NaN or infinity")
     return StoredOutputs(about, Outputs(ranked.long(), logits), labels.long(), identities)
+
+
+def write_mistakes(folder: Path, images: ImageSet, answers: Answers) -> None:
+    """Writes ``confusion.csv`` and ``mistakes.csv`` for the ``answers`` to ``images``."""
+    names = images.classes
+    counts = [[name, *row] for name, row in zip(names, answers.confusion.tolist(), strict=True)]
+    storage.replace(folder / "confusion.csv", _table(["true", *names], counts))
+    wrong = (
+        [images.where(number), names[true], names[predicted], "" if probability is None else f"{probability:.4f}"]
+        for number, true, predicted, probability in answers.mistakes
+    )
+    storage.replace(folder / "mistakes.csv", _table(["file", "true", "predicted", "probability"], wrong))
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([titles, *rows])
+    return text.getvalue().encode(errors="surrogateescape")

@@ -12,8 +12,9 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from zoo.data import image_source
 from zoo.data.classes import class_names
-from zoo.data.image_file import read_image, to_channels
+from zoo.data.image_file import to_channels
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.evaluation.forward import device_of, in_eval_mode
 from zoo.loading.create import as_network, info_of, preprocess, require_classes
@@ -45,13 +46,13 @@ def predict(
     Args:
         model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's
             default weights.
-        images: Files or Pillow images. A single one is a list of one.
+        images: Files, folders of them, ``https://`` addresses or Pillow images. A single one is a list of one.
         topk: How many classes to return for each image. A network of fewer classes returns all of them.
         weights: A local safetensors file, instead of the weights that a name means.
         device: Where to run. By default on the CPU for a name, and where it is for a network.
 
     Returns:
-        For each image its likeliest classes, most likely first.
+        For each image its likeliest classes, most likely first; those of a folder in natural order of their names.
 
     Raises:
         SpecError: ``topk`` is less than 1.
@@ -73,7 +74,7 @@ def predict(
     if device is not None:
         network.to(device)
     classes = class_names_of(network)
-    several = [images] if isinstance(images, str | Path | Image) else images
+    several = image_source.expand([images] if isinstance(images, str | Path | Image) else images)
     with in_eval_mode(network), Prepared(network, several) as prepared:
         return [prepared.rank(image, classes, topk) for image in several]
 
@@ -133,7 +134,7 @@ class Prepared:
         channels = info_of(self._model).preprocess.input_size[0]
         if isinstance(image, Image):
             return self._transform(to_channels(image, channels))
-        return self._transform(read_image(Path(image), str(image), channels))
+        return self._transform(image_source.read(image, channels))
 
 
 def class_number(text: str, classes: Sequence[str]) -> int:

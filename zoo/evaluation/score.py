@@ -16,6 +16,7 @@ from zoo.data.preprocess import Transform
 from zoo.data.readers.torch_dataset import PreparedBatches
 from zoo.errors import DataError
 from zoo.evaluation.forward import batches, device_of, precision_of, require_classes, require_logits, run
+from zoo.loading import is_as_loaded
 from zoo.spec import Preprocess
 from zoo.statistics import mean_interval, wilson
 from zoo.system import distributed
@@ -61,9 +62,11 @@ def provenance(
 
 
 def weights_name(model: nn.Module) -> str:
-    """Returns the name of the manifest's entry, else the file, else nothing: such a network is not trained."""
+    """Returns the name of the manifest's entry, else the file; nothing if the network's tensors are others."""
     info = getattr(model, "zoo_info", None)
-    return info.name if info is not None and (info.weights is not None or info.file is not None) else ""
+    if info is None or (info.weights is None and info.file is None):
+        return ""
+    return info.name if is_as_loaded(model) else ""
 
 
 def fingerprint_of_labels(data: ImageSet) -> str:

@@ -9,6 +9,7 @@ from zoo.loading.network import channels_in as channels_in
 from zoo.loading.network import check as check
 from zoo.loading.network import classes_in as classes_in
 from zoo.loading.network import for_channels as for_channels
+from zoo.loading.network import is_as_loaded as is_as_loaded
 from zoo.loading.network import not_finite as not_finite
 from zoo.loading.network import require_finite as require_finite
 from zoo.loading.network import skip_init as skip_init

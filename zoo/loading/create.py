@@ -9,6 +9,7 @@ from zoo.errors import SpecError, WeightsError
 from zoo.loading import resolve
 from zoo.registry import extensions, hooks, listing
 from zoo.spec import Preprocess
+from zoo.system import storage
 from zoo.trust import first_use
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def create(
     pretrained: bool | str = False,
     weights: str | Path | None = None,
     num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     in_chans: int | None = None,
     global_pool: str | None = None,
     drop_rate: float | None = None,
@@ -44,12 +46,15 @@ def create(
     safetensors are converted on their first use, in a process of its own.
 
     Args:
-        name: An architecture (``resnet20``), weights (``resnet20.c10``), or a repository of the Hugging Face Hub with
-            weights (``hf-hub:OWNER/NAME``, also ``@COMMIT``).
+        name: An architecture (``resnet20``), weights (``resnet20.c10``), the folder of a run or a safetensors file
+            that Zoo wrote (``runs/mine``), or a repository of the Hugging Face Hub with weights
+            (``hf-hub:OWNER/NAME``, also ``@COMMIT``).
         pretrained: True for the model's default weights, or the tag of others (``"c10"``).
-        weights: The weights to load: a local safetensors, ``.pth``, ``.h5`` or ``.onnx`` file, or a repository
-            (``hf-hub:OWNER/NAME``).
-        num_classes: Classes of the head. By default as many as the weights or the architecture have; 0 for no head.
+        weights: The weights to load: a local safetensors, ``.pth``, ``.h5`` or ``.onnx`` file, the folder of a run, or
+            a repository (``hf-hub:OWNER/NAME``).
+        num_classes: Classes of the head. By default as many as the weights, ``class_names`` or the architecture have;
+            0 for no head.
+        class_names: Names of the classes, in the order of the head's outputs.
         in_chans: Channels of the input. By default as many as the weights or the architecture have.
         global_pool: How the features are pooled for the head: ``avg``, ``max``, or the empty string for not at
             all, which needs 0 classes.
@@ -95,6 +100,14 @@ def create(
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
             raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
+    if class_names is not None:
+        num_classes = _count(class_names, num_classes)
+    path, (name, file) = name, resolve.with_file(name, weights)
+    if name != path:  # a trained network
+        if isinstance(pretrained, str):
+            raise WeightsError(f"{path} and pretrained={pretrained!r} both name weights.", hint="Give one of them.")
+        pretrained = False
+    weights = file
     match = resolve.with_tag(resolve.model_named(name, weights), pretrained)
     if weights is not None and (match.weights or pretrained):
         tag = f"pretrained={pretrained!r}" if pretrained else name
@@ -113,9 +126,21 @@ def create(
         module, _ = loading.build_from(file, match.model, stated, **sizes, **args)
     else:
         module, _ = loading.build(match.model, **sizes, **args)
+    if class_names is not None:
+        module.zoo_info = module.zoo_info._replace(class_names=tuple(class_names))
     if features_only:
         module = loading.as_features(module, out_indices)
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
+
+
+def _count(class_names: Sequence[str], num_classes: int | None) -> int:
+    """Returns how many classes have these names; raises :class:`SpecError` unless they are as many as stated."""
+    is_list = not isinstance(class_names, str) and all(isinstance(name, str) for name in class_names)
+    if not is_list or len(set(class_names)) != len(class_names) or not class_names:
+        raise SpecError(f"class_names = {class_names!r} is invalid: expected different names, one for each class.")
+    if num_classes not in (None, len(class_names)):
+        raise SpecError(f"class_names are {len(class_names)}, but num_classes = {num_classes}.")
+    return len(class_names)
 
 
 def _check_features(features_only: bool, out_indices: int | Sequence[int] | None, num_classes: int | None) -> None:
@@ -131,12 +156,14 @@ def create_trained(
 ) -> "Network":
     """Returns the trained network that ``name`` means: from ``weights``, by its tag, or with its default weights.
 
-    ``name`` may also be a file that is a network, such as ``zoo export`` writes; plugins open these.
+    ``name`` may also be the folder of a run, or a file that is a network, such as ``zoo export`` writes; plugins open
+    these.
     """
     if (tool := extensions.opener_of(name)) is not None:
         if weights is not None or args:
             raise SpecError(f"{name} is a network with its weights.", hint="Leave out weights and arguments.")
         return cast("Network", registry.hook(tool.address, role=hooks.OPEN)(Path(name)))
+    name, weights = resolve.with_file(name, weights)
     is_tagged = resolve.model_named(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
 
@@ -196,14 +223,16 @@ def fetch(name: str, *, source: str | None = None) -> Path:
 
 
 def info(name: str) -> dict[str, Any]:
-    """Returns all that is known of a model or of weights. Imports no torch.
+    """Returns all that is known of a model or of weights. Imports no torch, except to read a file.
 
     Args:
-        name: An architecture, weights, or a repository (``hf-hub:OWNER/NAME``).
+        name: An architecture, weights, a repository (``hf-hub:OWNER/NAME``), or the folder of a run or a safetensors
+            file that Zoo wrote.
 
     Returns:
         Values that JSON can hold: the fields of :class:`zoo.Model`, its ``family``, ``distribution`` and ``version``,
-        and a list ``weights`` of manifest entries.
+        and a list ``weights`` of manifest entries. Of a path, ``file`` instead: what it says of itself, its ``path``,
+        ``size`` in bytes and ``sha256``.
 
     Raises:
         UnknownNameError: There is no such model or tag; the nearest names are suggested.
@@ -215,7 +244,13 @@ def info(name: str) -> dict[str, Any]:
         >>> about["paper"]["year"], about["weights"][0]["classes"]
         (2015, 'digits')
     """
-    return listing.about(resolve.find(name))
+    if (file := resolve.trained_at(name)) is None:
+        return listing.about(resolve.find(name))
+    from zoo.loading import safetensors_file
+
+    match = resolve.model_named(resolve.model_in(file), file)
+    stated = {"path": str(file), "size": file.stat().st_size, "sha256": storage.sha256_of(file)}
+    return {**listing.about(match), "weights": [], "file": safetensors_file.metadata(file) | stated}
 
 
 def preprocess(model: "nn.Module") -> "Transform":

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial, wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import torch
@@ -101,6 +101,27 @@ def build_from(
     _set(module, model, args)  # after the head: an empty pool needs 0 classes
     about = about._replace(preprocess=for_channels(about.preprocess, channels), args=args)
     return _described_by(module, about), about
+
+
+def is_as_loaded(module: nn.Module) -> bool:
+    """Returns whether ``module`` computes with the tensors of the file in its ``zoo_info``, in its own dtype.
+
+    It does not after training, with another head, or with a first convolution for other channels. Files that are not
+    safetensors hold no tensors to compare.
+    """
+    info = cast(ModelInfo, module.zoo_info)
+    if info.file is None or info.file.suffix != ".safetensors":
+        return True
+    try:
+        original, _ = build_from(info.file, info.model, info.weights, **info.args)
+    except (WeightsError, OSError):  # the file is gone, or holds other tensors now
+        return False
+    stored = original.state_dict()
+    state = getattr(module, "_orig_mod", module).state_dict()  # what torch.compile wraps
+    return state.keys() == stored.keys() and all(
+        tensor.shape == stored[key].shape and torch.equal(tensor.cpu(), stored[key].to(tensor.dtype))
+        for key, tensor in state.items()
+    )
 
 
 def as_features(module: Network, out_indices: int | Sequence[int] | None) -> Network:

@@ -1,6 +1,7 @@
 """Finds the model and the weights of a name in this project."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from zoo.errors import LockError, SpecError, TensorMismatchError, UnknownNameErr
 from zoo.manifest import Weights
 from zoo.registry import Found, extensions, hooks, listing
 from zoo.registry.hooks import blaming
-from zoo.system import storage
+from zoo.registry.registry import to_install
+from zoo.system import machine, storage
 from zoo.trust import first_use, lock, policy
 
 if TYPE_CHECKING:  # few weights need a conversion
@@ -31,25 +33,83 @@ def find(name: str, *, distribution: str = "") -> Found:
         return repository.find(name)
     try:
         return registry.current().find(name, distribution=distribution)
-    except UnknownNameError:
-        if distribution or not (locked := _locked_of(name)):
+    except UnknownNameError as error:
+        if distribution:
             raise
-        return registry.current().find(name, distribution=locked)
+        locked = _locked()
+        brought = [of for full, of in locked.items() if "." in full and _short(full) == _short(name)]
+        if brought and not machine.version_of(brought[0].distribution):
+            if needed := names.requirement(brought[0].distribution, brought[0].version):
+                error.hint = to_install(needed, registry.current().plugins)
+            raise
+        models = [of for full, of in locked.items() if _short(full).partition(".")[0] == _short(name).partition(".")[0]]
+        if not models or not (needed := names.requirement(models[0].distribution, models[0].version)):
+            raise
+        return registry.current().find(name, distribution=needed)
 
 
-def _locked_of(name: str) -> str:
-    """Returns the distribution that had the model ``name`` when the project's lock or the user's pin was written."""
+def _locked() -> Mapping[str, lock.Locked]:
+    """Returns what the project's lock and the user's pins hold; nothing if they cannot be read."""
     try:
         project = lock.of_project()
-        locked = {**(project.weights if project else {}), **first_use.pins()}
+        return {**(project.weights if project else {}), **first_use.pins()}
     except LockError:
-        return ""
-    matching = (of for full, of in locked.items() if _arch_of(full) == _arch_of(name))
-    return next((names.requirement(of.distribution, of.version) for of in matching), "")
+        return {}
 
 
-def _arch_of(name: str) -> str:
-    return name.rpartition("/")[2].partition(".")[0]
+def _short(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def trained_at(path: str | Path) -> Path | None:
+    """Returns the weights file that the path of a run, or of a safetensors file, means; None for a name.
+
+    What is known as a name is one: ``./resnet20`` is a folder for certain. Raises :class:`WeightsError` for a folder
+    without a trained network.
+    """
+    file = Path(path)
+    is_folder = file.is_dir()
+    if names.is_repository(str(path)) or not (is_folder or file.suffix == ".safetensors"):
+        return None
+    with suppress(UnknownNameError):
+        find(str(path))
+        return None
+    return _trained_in(file) if is_folder else file
+
+
+def _trained_in(folder: Path) -> Path:
+    trained = folder / "model.safetensors"
+    if trained.is_file():
+        return trained
+    if (folder / "config.json").is_file():
+        raise WeightsError(
+            f"{folder} is a run that has not ended: it has no {trained.name}.", hint=f"zoo train --resume -o {folder}"
+        )
+    raise WeightsError(f"{folder} is a folder, but not of a run: it has no {trained.name}.")
+
+
+def model_in(file: str | Path) -> str:
+    """Returns the name of the model that a safetensors file states."""
+    from zoo.loading import safetensors_file
+
+    model = safetensors_file.metadata(Path(file)).get("model")
+    if not isinstance(model, str):
+        raise WeightsError(
+            f"{file} does not name its model.",
+            hint=f"Name it: zoo.create(MODEL, weights={str(file)!r}), or MODEL --weights {file}.",
+        )
+    return model
+
+
+def with_file(name: str, weights: str | Path | None) -> tuple[str, str | Path | None]:
+    """Returns ``name`` and ``weights`` as they are; for the path of a trained network, its model and its file.
+
+    A run's folder as ``weights`` means its file.
+    """
+    if weights is not None and not names.is_repository(str(weights)) and Path(weights).is_dir():
+        return name, _trained_in(Path(weights))
+    file = trained_at(name) if weights is None else None
+    return (name, weights) if file is None else (model_in(file), file)
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:

@@ -174,7 +174,7 @@ class Registry:
                 raise self._not_installed(bringers[0], full, distribution) from None
             local = (names.requirement(entry.distribution, entry.distribution_version) for entry in entries)
             if of := distribution or next(filter(None, local), ""):
-                error.hint = _to_install(of, self.plugins)
+                error.hint = to_install(of, self.plugins)
             raise
         assert row.plugin is not None
         match = Found(row, row.plugin, model, None)
@@ -362,7 +362,7 @@ class Registry:
         of = distribution or next(filter(None, stated), "")
         return UnknownNameError(
             f"{bringer.distribution} brings weights of the model {arch!r}, which is not installed.",
-            hint=_to_install(of, self.plugins) if of else "zoo list shows all models.",
+            hint=to_install(of, self.plugins) if of else "zoo list shows all models.",
         )
 
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
@@ -421,13 +421,16 @@ class Registry:
         rows = [row for row in self.plugins if row.name == plugin]
         if not rows:
             raise UnknownNameError.of(
-                "plugin", plugin, (row.name for row in self.plugins), hint="zoo plugins shows all plugins."
+                "plugin",
+                plugin,
+                (row.name for row in self.plugins),
+                hint="zoo plugins shows all plugins. If a run was meant: there is no such folder.",
             )
         if not any(row.is_usable for row in rows):
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
 
 
-def _to_install(requirement: str, rows: Iterable[PluginRow]) -> str:
+def to_install(requirement: str, rows: Iterable[PluginRow]) -> str:
     """Returns what to do about a model of the distribution ``requirement``, such as ``zoo-pet>=1.0``."""
     name = requirement.partition(">")[0]
     for row in rows:

@@ -13,7 +13,8 @@ MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
 class Preprocess(Spec, frozen=True):
     """The preparation of an image as the network's input.
 
-    The image is resized and cropped, its values are brought to [0, 1], then ``(x - mean) / std`` is taken per channel.
+    The image is turned as its EXIF says and laid on white where it is transparent; colour profiles are ignored. It is
+    resized and cropped, its values are brought to [0, 1], then ``(x - mean) / std`` is taken per channel.
 
     Args:
         input_size: Channels, height and width.

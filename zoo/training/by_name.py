@@ -56,8 +56,8 @@ def train(
         data: A data set's name or path, whose split ``train`` is trained on; its images; or a torch ``Dataset`` or
             ``DataLoader``, as :func:`zoo.data.from_dataset` reads it. A resumed run knows a name or a path.
         args: Arguments of the family's build function. They are written into the weights file.
-        init: Trained weights to start from: ``arch.tag`` or a safetensors file. The head is newly initialised unless
-            they know the classes of ``data``; the first convolution is adapted to its channels.
+        init: Trained weights to start from: ``arch.tag``, the folder of a run or a safetensors file. The head is newly
+            initialised unless they know the classes of ``data``; the first convolution is adapted to its channels.
         teacher: Trained weights of the same classes to learn from, as ``settings["distill.alpha"]`` and
             ``settings["distill.temperature"]`` say: ``arch.tag`` or a safetensors file.
         recipe: A recipe of the family. By default its first for this model and data.
@@ -211,8 +211,8 @@ def carry_out(
     import torch
 
     from zoo import loading, training
+    from zoo.evaluation.outputs import write_mistakes
     from zoo.training import pretrained, record
-    from zoo.training.run import write_mistakes
 
     images = data.train
     run.check()
@@ -236,7 +236,7 @@ def carry_out(
             dtype = "bfloat16" if recipe.precision == "bfloat16" else None
             answers = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
             if group.is_first and answers is not None:
-                write_mistakes(run, data.validation, answers)
+                write_mistakes(run.directory, data.validation, answers)
         group.wait()
     return trained
 
@@ -327,7 +327,7 @@ def _named(data: str | Path) -> str:
 def _weights(weights: str | Path) -> str:
     from zoo.training import pretrained
 
-    return Path(weights).name if pretrained.is_file(weights) else str(weights)
+    return Path(weights).name if pretrained.file_of(weights) else str(weights)
 
 
 def _typed(value: Any, *, is_read: bool) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.data.augment import Augment, Policies, draw_window
+from zoo.data.image_file import upright
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet, hold_out, mean_and_std
 from zoo.data.preprocess import Transform
 from zoo.data.stream import ImageStream, Sample
@@ -171,6 +172,7 @@ class TrainTransform:
         """Cuts image ``number`` to the network's input size, uint8 C H W: its centre, or a window drawn each epoch."""
         if self._settings.resized_crop is None:
             return self._cut.pixels(image)
+        image = upright(image)
         generator = generator_at(self._seed, "window", epoch, number)
         window = draw_window(self._settings.resized_crop, image.height, image.width, generator)
         return self._cut.pixels(image, window)

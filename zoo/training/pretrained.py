@@ -36,17 +36,11 @@ class Source(NamedTuple):
 
 
 def architecture(weights: str | Path) -> str:
-    """Returns the name of the model of ``weights`` (``arch.tag`` or a safetensors file)."""
+    """Returns the name of the model of ``weights``: ``arch.tag``, a run's folder or a safetensors file."""
     if names.is_repository(str(weights)):
         return resolve.find(str(weights)).model.name
-    if not is_file(weights):
-        return str(names.parse(str(weights))._replace(tag=""))
-    named = safetensors_file.metadata(Path(weights)).get("model")
-    if not isinstance(named, str):
-        raise WeightsError(
-            f"{weights} does not name its model.", hint=f"Name the model: zoo train MODEL --init {weights}"
-        )
-    return named
+    file = file_of(weights)
+    return str(names.parse(str(weights))._replace(tag="")) if file is None else resolve.model_in(file)
 
 
 def find_source(weights: str | Path, model: Model) -> Source:
@@ -54,9 +48,9 @@ def find_source(weights: str | Path, model: Model) -> Source:
 
     Raises :class:`WeightsError` if they are not of ``model``.
     """
-    if is_file(weights):
-        safetensors_file.metadata(Path(weights))  # there, and safetensors
-        return Source(str(weights), Path(weights), None)
+    if (given := file_of(weights)) is not None:
+        safetensors_file.metadata(given)  # there, and safetensors
+        return Source(str(given), given, None)
     target = resolve.find(str(weights))
     if target.model != model:
         raise WeightsError(
@@ -104,9 +98,10 @@ def check_whitening(module: nn.Module, preprocess: Preprocess, recipe: Recipe) -
         )
 
 
-def is_file(weights: str | Path) -> bool:
-    """Returns whether ``weights`` are a file rather than a name."""
-    return isinstance(weights, Path) or weights.endswith(".safetensors") or Path(weights).is_file()
+def file_of(weights: str | Path) -> Path | None:
+    """Returns the file of ``weights`` that are a file or a run's folder; None for a name."""
+    is_file = isinstance(weights, Path) or weights.endswith(".safetensors") or Path(weights).is_file()
+    return resolve.trained_at(weights) or (Path(weights) if is_file else None)
 
 
 class Teacher:
@@ -155,11 +150,8 @@ class Teacher:
 
 
 def find_teacher(teacher: str | Path) -> Teacher:
-    """Loads the teacher ``arch.tag``, ``arch`` (its default weights) or of a safetensors file."""
-    if is_file(teacher):
-        network = create_trained(architecture(teacher), weights=teacher)
-    else:
-        network = create_trained(str(teacher))
+    """Loads the teacher ``arch.tag``, ``arch`` (its default weights), of a run or of a safetensors file."""
+    network = create_trained(str(teacher))
     entry = info_of(network).weights
     return Teacher(network, entry.name if entry is not None else str(teacher))
 

@@ -190,9 +190,17 @@ def training_of(weights: Weights) -> dict[str, str]:
         with file.open("rb") if file is not None else Embedded(package).open(weights, 0) as stream:
             length = min(int.from_bytes(stream.read(8), "little"), _MAX_HEADER)
             header = json.loads(b"".join(_parts(stream, length)))
-        run = json.loads(header["__metadata__"]["zoo"])["run"]
+        return facts_of(json.loads(header["__metadata__"]["zoo"]), is_fitted=_is_fitted(weights))
+    except (ZooError, OSError, ValueError, LookupError, TypeError):
+        return {}  # of another origin
+
+
+def facts_of(about: Mapping[str, Any], *, is_fitted: bool) -> dict[str, str]:
+    """Summarizes the training that the metadata ``about`` of a weights file records; nothing if it records none."""
+    try:
+        run = about["run"]
         recipe, images = run["recipe"], run["data"]["train"]
-        epochs = "" if _is_fitted(weights) else f"{recipe['epochs']} epochs, "
+        epochs = "" if is_fitted else f"{recipe['epochs']} epochs, "
         facts = {
             "recipe": f"{recipe['name']}, {epochs}seed {recipe['seed']}",
             "trained on": f"{images['n']:,} images of {images['name']}/{images['split']}, {images['fingerprint']}",
@@ -200,7 +208,7 @@ def training_of(weights: Weights) -> dict[str, str]:
             "code": run.get("code", ""),
             "command": run.get("command", ""),
         }
-    except (ZooError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}  # of another origin
     return {name: str(fact) for name, fact in facts.items() if fact}
 

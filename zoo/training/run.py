@@ -10,13 +10,11 @@
 ``events.*``                the log's numbers for TensorBoard, if that is installed
 """
 
-import csv
-import io
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from math import inf
@@ -32,8 +30,6 @@ from zoo.training.recipe import Recipe
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from zoo.data.image_set import ImageSet
-    from zoo.evaluation.outputs import Answers
     from zoo.training.pretrained import Teacher
 
 try:
@@ -228,14 +224,6 @@ class Run:
         return self.directory / "best.safetensors"
 
     @property
-    def confusion(self) -> Path:
-        return self.directory / "confusion.csv"
-
-    @property
-    def mistakes(self) -> Path:
-        return self.directory / "mistakes.csv"
-
-    @property
     def _files(self) -> tuple[Path, ...]:
         return self.config, self.log, self.checkpoint, self.model
 
@@ -407,21 +395,3 @@ def _epoch_of(row: bytes) -> float:
         return float(json.loads(row)["epoch"])
     except (ValueError, KeyError, TypeError):
         return inf  # a row cut short by a crash
-
-
-def write_mistakes(run: Run, images: "ImageSet", answers: "Answers") -> None:
-    """Writes ``confusion.csv`` and ``mistakes.csv`` for the answers to the validation ``images``."""
-    names = images.classes
-    counts = [[name, *row] for name, row in zip(names, answers.confusion.tolist(), strict=True)]
-    storage.replace(run.confusion, _table(["true", *names], counts))
-    wrong = (
-        [images.where(number), names[true], names[predicted], "" if probability is None else f"{probability:.4f}"]
-        for number, true, predicted, probability in answers.mistakes
-    )
-    storage.replace(run.mistakes, _table(["file", "true", "predicted", "probability"], wrong))
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([titles, *rows])
-    return text.getvalue().encode(errors="surrogateescape")

@@ -1,15 +1,79 @@
 // Images as a network's input, equal to zoo.data.preprocess: Pillow's resampling, then the crop. Pixels are equal, except
 // with crop_mode squash: there Pillow may resample columns before rows, and they differ by 1 at most.
 
-// The pixels of an image file as RGBA. Like zoo, it ignores colour profiles and EXIF orientation.
+// What lays an image of w x h upright on a canvas, by its EXIF orientation.
+const TURNS = {
+  1: () => [1, 0, 0, 1, 0, 0],
+  2: (w) => [-1, 0, 0, 1, w, 0],
+  3: (w, h) => [-1, 0, 0, -1, w, h],
+  4: (w, h) => [1, 0, 0, -1, 0, h],
+  5: () => [0, 1, 1, 0, 0, 0],
+  6: (w, h) => [0, 1, -1, 0, h, 0],
+  7: (w, h) => [0, -1, -1, 0, h, w],
+  8: (w) => [0, -1, 1, 0, 0, w],
+};
+
+// The pixels of an image file as RGBA. Like zoo, it turns photographs as their EXIF says, lays transparent images on
+// white, takes the upper 8 of 16 bits, and ignores colour profiles.
 export async function decode(blob) {
-  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "none" };
-  const bitmap = await createImageBitmap(blob, options);
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const [file, orientation] = await withoutOrientation(blob);
+  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
+  const bitmap = await createImageBitmap(file, options);
+  const { width, height } = bitmap;
+  const canvas = orientation > 4 ? new OffscreenCanvas(height, width) : new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.setTransform(...TURNS[orientation](width, height));
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   return context.getImageData(0, 0, canvas.width, canvas.height);
+}
+
+// A WebP file without the orientation in its EXIF, and the orientation; of other files, which browsers turn, 1.
+// Chromium does not turn WebP. Where a browser does, it must not be turned twice.
+async function withoutOrientation(blob) {
+  const letters = String.fromCharCode(...new Uint8Array(await blob.slice(0, 12).arrayBuffer()));
+  if (!/^RIFF[^]{4}WEBP$/.test(letters)) return [blob, 1];
+  const view = new DataView(await blob.arrayBuffer());
+  try {
+    const [place, isLittle] = orientationIn(view, ...exifOf(view));
+    const orientation = view.getUint16(place, isLittle);
+    if (!(orientation in TURNS)) return [blob, 1];
+    view.setUint16(place, 1, isLittle);
+    return [new Blob([view.buffer]), orientation];
+  } catch (error) {
+    if (error instanceof RangeError) return [blob, 1]; // it has none, or it ends early
+    throw error;
+  }
+}
+
+const name = (view, place) => view.getUint32(place); // of four letters
+const [EXIF, EXIF_HEAD, LITTLE, BIG] = [0x45584946, 0x45786966, 0x49492a00, 0x4d4d002a];
+
+// Where the EXIF of a WebP file begins, and where it ends.
+function exifOf(view) {
+  for (let place = 12; ; ) {
+    const [begin, size] = [place + 8, view.getUint32(place + 4, true)];
+    if (name(view, place) === EXIF) return [name(view, begin) === EXIF_HEAD ? begin + 6 : begin, begin + size];
+    place = begin + size + (size % 2);
+  }
+}
+
+// Where the value of the orientation stands, and whether its least byte comes first.
+function orientationIn(view, begin, end) {
+  const order = name(view, begin);
+  const isLittle = order === LITTLE;
+  if (!isLittle && order !== BIG) throw new RangeError("no EXIF");
+  const directory = begin + view.getUint32(begin + 4, isLittle);
+  const count = view.getUint16(directory, isLittle);
+  for (let entry = directory + 2; entry < directory + 2 + 12 * count && entry + 10 <= end; entry += 12) {
+    if (view.getUint16(entry, isLittle) !== 0x0112) continue;
+    const isShort = view.getUint16(entry + 2, isLittle) === 3 && view.getUint32(entry + 4, isLittle) === 1;
+    if (isShort) return [entry + 8, isLittle];
+    break;
+  }
+  throw new RangeError("no orientation");
 }
 
 const MOST_PIXELS = 67_108_864; // zoo's limit

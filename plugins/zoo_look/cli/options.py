@@ -65,12 +65,13 @@ def open_model(
 ) -> "nn.Module":
     """Returns the network that :data:`model_options` name, trained unless it is to be ``untrained``."""
     from zoo.loading.create import create, create_trained
-    from zoo.loading.resolve import model_named
+    from zoo.loading.resolve import model_named, with_file
 
     if untrained:
         import torch
 
-        if weights is not None or model_named(name, None).weights is not None:
+        model, file = with_file(name, weights)
+        if file is not None or model_named(model, None).weights is not None:
             raise click.UsageError("--untrained: expected the name of a model, without weights.")
         torch.manual_seed(0)
         return create(name, device=device, **options.read_args(args))

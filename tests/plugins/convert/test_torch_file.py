@@ -164,6 +164,7 @@ def test_the_bound_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert formats.read(file).tensors["a"].shape == (5000, 5000)
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")  # newer versions of torch say so
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
 def test_a_tensor_without_ordinary_numbers_is_refused(kind: str, tmp_path: Path) -> None:
     tensor = {"sparse": lambda: torch.eye(3).to_sparse(), "meta": lambda: torch.empty(10**6, 10**6, device="meta")}[

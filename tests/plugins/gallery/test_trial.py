@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from support import browser, small_site
 from support.command import ask_warm
 
@@ -161,12 +161,56 @@ def photographs(count: int) -> Iterator[bytes]:
             yield stream.read()
 
 
-def encoded(mode: str, size: tuple[int, int], format: str) -> bytes:
+def noise(mode: str, size: tuple[int, int]) -> Image.Image:
     channels = len(Image.new(mode, (1, 1)).getbands())
-    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], channels), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], channels), np.uint8)
+    return Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels, mode)
+
+
+def written(image: Image.Image, format: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(noise.squeeze(-1) if channels == 1 else noise, mode).save(stream, format)
+    image.save(stream, format, **options)
     return stream.getvalue()
+
+
+def encoded(mode: str, size: tuple[int, int], format: str) -> bytes:
+    return written(noise(mode, size), format)
+
+
+def transparent(format: str) -> bytes:
+    """Returns an image of every opacity, in every color of a gradient."""
+    pixels = np.array(noise("RGBA", (256, 256)))
+    pixels[..., 0], pixels[..., 3] = np.arange(256)[:, None], np.arange(256)
+    return written(Image.fromarray(pixels), format, **({"lossless": True, "exact": True} if format == "WEBP" else {}))
+
+
+def with_profile(format: str) -> bytes:
+    """Returns an image whose color profile exchanges red and blue."""
+    from PIL.ImageCms import ImageCmsProfile, createProfile
+
+    profile = ImageCmsProfile(createProfile("sRGB")).tobytes()
+    for old, new in ((b"rXYZ", b"none"), (b"bXYZ", b"rXYZ"), (b"none", b"bXYZ")):
+        profile = profile.replace(old, new, 1)
+    return written(noise("RGB", (60, 50)), format, icc_profile=profile)
+
+
+PALETTE = noise("RGB", (61, 40)).quantize(16)
+SIXTEEN_BITS = np.arange(0, 65536, 13, dtype=np.uint16)[:5000].reshape(50, 100)
+SHOWN = {
+    "transparent PNG": transparent("PNG"),
+    "transparent WebP": transparent("WEBP"),
+    "transparent grey": encoded("LA", (61, 40), "PNG"),
+    "palette with opacities": written(PALETTE, "PNG", transparency=bytes(range(0, 256, 17))),
+    "palette with a transparent color": written(PALETTE, "GIF", transparency=3),
+    "one transparent color": written(Image.fromarray(np.array(noise("L", (61, 40))) // 16), "PNG", transparency=7),
+    "4 bits of grey, one transparent": written(
+        Image.fromarray(np.array(noise("L", (61, 40))) // 16 * 17), "PNG", bits=4, transparency=7
+    ),
+    "16 bits of grey": written(Image.fromarray(SIXTEEN_BITS), "PNG"),
+    "16 bits of grey, one transparent": written(Image.fromarray(SIXTEEN_BITS), "PNG", transparency=1300),
+    "JPEG with a profile": with_profile("JPEG"),
+    "PNG with a profile": with_profile("PNG"),
+}
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------
@@ -186,6 +230,49 @@ def test_images_are_decoded_resized_and_cropped_as_in_python(
     image = encoded(mode, size, format)
     for preprocess, pixels in zip(PREPROCESSES, prepared(page, image, PREPROCESSES), strict=True):
         assert pixels.equal(expected(image, preprocess)), preprocess
+
+
+@pytest.mark.may_skip
+@pytest.mark.parametrize("image", SHOWN.values(), ids=SHOWN)
+def test_what_is_transparent_deep_or_profiled_is_shown_as_python_has_it(
+    page: Any, trial_address: str, image: bytes
+) -> None:
+    page.goto(f"{trial_address}try.html")
+    for preprocess, pixels in zip(PREPROCESSES, prepared(page, image, PREPROCESSES), strict=True):
+        assert pixels.equal(expected(image, preprocess)), preprocess
+
+
+@pytest.mark.may_skip
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_photographs_are_turned_by_their_exif_as_in_python(page: Any, trial_address: str, format: str) -> None:
+    """The browser heeds it in JPEG and PNG, the page in WebP."""
+    page.goto(f"{trial_address}try.html")
+    picture = noise("RGB", (5, 3)).resize((50, 30))
+    options = {"lossless": True} if format == "WEBP" else {}
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for prefix in (b"", b"Exif\0\0") if format == "WEBP" else (b"",):
+            image = written(picture, format, exif=prefix + exif.tobytes(), **options)
+            upright = ImageOps.exif_transpose(Image.open(io.BytesIO(image)))
+            for preprocess, pixels in zip(PREPROCESSES, prepared(page, image, PREPROCESSES), strict=True):
+                assert pixels.equal(Transform(preprocess).pixels(upright)), (orientation, preprocess)
+
+
+@pytest.mark.may_skip
+@pytest.mark.parametrize(
+    "exif",
+    [b"", b"MM\0*", b"MM\0*\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + bytes(30),
+     b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\x09\0\0", b"II*\0\x08\0\0\0\1\0\x12\1\4\0\1\0\0\0\6\0\0\0"],
+    ids=["empty", "short", "far", "entries", "9", "long"],
+)  # fmt: skip
+def test_exif_of_webp_that_says_nothing_valid_is_ignored(page: Any, trial_address: str, exif: bytes) -> None:
+    page.goto(f"{trial_address}try.html")
+    plain = written(noise("RGB", (32, 32)), "WEBP", lossless=True)
+    image = written(noise("RGB", (32, 32)), "WEBP", lossless=True, exif=b"Exif\0\0" + exif)
+    (pixels,) = prepared(page, image, PREPROCESSES[4:5])
+    assert pixels.equal(expected(plain, PREPROCESSES[4]))
+    assert pixels.equal(expected(image, PREPROCESSES[4]))
 
 
 @pytest.mark.may_skip

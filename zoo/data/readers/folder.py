@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from zoo.data.image_file import SUFFIXES, count_channels, open_image, read_image, to_pixels
+from zoo.data.image_file import SUFFIXES, count_channels, open_image, read_image, to_pixels, upright_size
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.errors import DataError
 from zoo.system import storage
@@ -66,7 +66,7 @@ def _read(folder: Path, name: str, split: str, classes: list[str]) -> ImageSet:
     sizes, has_color = set(), False
     for file in files:
         with open_image(file, str(file)) as image:
-            sizes.add(image.size)
+            sizes.add(upright_size(image))
             has_color = has_color or count_channels(image) == 3
     reader = _Files(files, 3 if has_color else 1)
     pixels = None

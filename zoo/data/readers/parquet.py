@@ -22,6 +22,7 @@ from zoo.data.image_file import (
     open_image,
     read_image,
     to_pixels,
+    upright_size,
 )
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet, check_labels
 from zoo.errors import DataError, MissingExtraError
@@ -240,7 +241,8 @@ class _Pixels:
 
     def add(self, encoded: bytes, where: str) -> None:
         image = open_image(encoded, where)
-        shape = (count_channels(image), image.height, image.width)
+        width, height = upright_size(image)
+        shape = (count_channels(image), height, width)
         self.has_color = self.has_color or shape[0] == 3
         if self.shape is None:
             self.shape = shape
