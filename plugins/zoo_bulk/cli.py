@@ -329,6 +329,7 @@ def train_seeds(
     freeze: tuple[str, ...],
     adversarial: str | None,
     checkpoint_every: int,
+    keep_epochs: tuple[int, ...],
     device: str | None,
     **keywords: Any,
 ) -> None:
@@ -349,7 +350,18 @@ def train_seeds(
     if model is None and init is None:
         raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
     training = Training(
-        "seeds", data, model, recipe, settings, options.read_args(args), init, teacher, device, checkpoint_every, seeds
+        "seeds",
+        data,
+        model,
+        recipe,
+        settings,
+        options.read_args(args),
+        init,
+        teacher,
+        device,
+        checkpoint_every,
+        keep_epochs,
+        seeds,
     )
     _train(context, [msgspec.structs.replace(each, name=Path(each.name).name) for each in training.of_seeds()])
 
@@ -368,6 +380,7 @@ def _as_in_train() -> list[click.Parameter]:
         "freeze",
         "adversarial",
         "checkpoint_every",
+        "keep_epochs",
         "device",
     )
     chosen = [copy(parameter) for parameter in train.params if parameter.name in names]

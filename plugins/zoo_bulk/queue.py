@@ -46,6 +46,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     teacher: str | None = None
     device: str | None = None
     checkpoint_every: Annotated[int, msgspec.Meta(ge=0)] = 0
+    keep_epochs: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
     seeds: Annotated[int, msgspec.Meta(ge=2)] | None = None
 
     def of_seeds(self) -> "list[Training]":
@@ -193,7 +194,8 @@ def train(training: dict[str, Any], output: str) -> str:
     }
     command = by_name.command_of(model, asked.data, **arguments)
     is_begun = Path(output, "config.json").exists()
-    arguments |= {"command": command, "checkpoint_every": asked.checkpoint_every, "resume": is_begun}
+    arguments |= {"command": command, "resume": is_begun}
+    arguments |= {"checkpoint_every": asked.checkpoint_every, "keep_epochs": asked.keep_epochs}
     by_name.train(model, asked.data, **arguments)
     return "trained"
 

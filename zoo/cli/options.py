@@ -90,6 +90,14 @@ def check_pairs(context: click.Context, parameter: click.Parameter, values: tupl
     return pairs
 
 
+def check_epochs(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Reads numbers of epochs: ``0,1,2,5``."""
+    numbers = [text.strip() for text in value.split(",") if text.strip()]
+    if not all(text.isdigit() for text in numbers):
+        raise click.BadParameter(f"{value!r} are not numbers of epochs, such as 0,1,2,5.")
+    return tuple(sorted({int(text) for text in numbers}))
+
+
 def read_args(pairs: dict[str, str]) -> dict[str, Any]:
     """Arguments of a build function, their values read as TOML; a bare word is a string."""
     from zoo.system.toml import read_value
@@ -266,6 +274,10 @@ recorded_device: Option = click.option(
 checkpoint_every: Option = click.option(
     "--checkpoint-every", default=0, type=click.IntRange(min=0), metavar="STEPS",
     help="Also write a checkpoint every STEPS steps.",
+)  # fmt: skip
+keep_epochs: Option = click.option(
+    "--keep-epochs", "keep_epochs", metavar="N,N...", callback=check_epochs, default="",
+    help="Keep the network after these epochs, 0 for the untrained one, in DIR/epochs.",
 )  # fmt: skip
 limit: Option = click.option("--limit", type=POSITIVE, metavar="N", help="Use N evenly spaced images.  [default: all]")
 threads: Option = click.option(
