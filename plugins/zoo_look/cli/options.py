@@ -38,7 +38,8 @@ image_options = (
 )  # fmt: skip
 _output = click.option(
     "-o", "--output", "outputs", multiple=True, type=options.NEW_FILE, metavar="FILE",
-    help="Write the result to FILE: .png, .svg, .pdf (figure), .json (facts) or .safetensors (tensors). Repeatable.",
+    help="Write the result to FILE: .png, .webp, .svg, .pdf (figure), .json (facts) or .safetensors (tensors). "
+    "Repeatable.",
 )  # fmt: skip
 
 
