@@ -393,9 +393,19 @@ def test_networks_are_exported_once_and_described(with_trial: Path, runtime: Pat
     assert network["name"] == NETWORK
     assert network["classes"] == [str(digit) for digit in range(10)]
     file = with_trial / "try" / network["file"]
+    assert (network["precision"], network["size"]) == ("float32", file.stat().st_size)
     before = file.stat().st_mtime_ns
     assert gallery.build(with_trial, ["resnet20"], tried=[NETWORK], runtime=runtime).written == 0
     assert file.stat().st_mtime_ns == before
+
+
+def test_a_network_in_half_precision_replaces_the_larger_file(with_trial: Path, runtime: Path, tmp_path: Path) -> None:
+    shutil.copytree(with_trial, tmp_path / "site")
+    gallery.build(tmp_path / "site", ["resnet20"], tried=[NETWORK], runtime=runtime, precision="float16")
+    full, half = (json.loads((at / "try" / "models.json").read_bytes())[0] for at in (with_trial, tmp_path / "site"))
+    assert half["precision"] == "float16"
+    assert half["size"] < 0.7 * full["size"]
+    assert half["size"] == (tmp_path / "site" / "try" / half["file"]).stat().st_size
 
 
 def test_the_licence_of_the_runtime_stands_beside_it(with_trial: Path) -> None:
