@@ -191,7 +191,7 @@ def training_images(about: About, data_set: str | None) -> tuple[Tensor, Calibra
 
 
 _FULL = 6
-"""How many of the first convolutions of a network with depthwise ones stay in float32."""
+"""The number of first convolutions, of a network with depthwise ones, that stay in float32."""
 
 
 def kept_full(model: Any) -> list[str]:
