@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--layer", default="", metavar="MODULE", help="Use this submodule's pooled output.  [default: the head's input]"
 )
+@click.option("--untrained", is_flag=True, help="Use NAME as initialised from seed 0, to compare with.")
 @options.several(options.weights, options.batch_size(256), options.device)
 @options.several(options.moved("zoo bulk features PATTERN... --data DATA -o DIR"), options.json)
 def features(
@@ -26,6 +27,7 @@ def features(
     data: str,
     split: str,
     output: Path,
+    untrained: bool,
     as_json: bool,
     **keywords: Any,
 ) -> None:
@@ -37,7 +39,8 @@ def features(
     from zoo_transfer import extraction
 
     with stdout_to_stderr(), show_progress(f"features of {name}") as progress:
-        extracted = extraction.features(name, data, split, progress=progress, **keywords)
+        network = _untrained(name, keywords["weights"], keywords["device"]) if untrained else name
+        extracted = extraction.features(network, data, split, progress=progress, **keywords)
         sha256 = extracted.write(output)
     if as_json:
         import msgspec
@@ -45,6 +48,19 @@ def features(
         shape = list(extracted.features.shape)
         return print_json({"file": output, "sha256": sha256, "shape": shape, **msgspec.to_builtins(extracted.origin)})
     return echo(output)
+
+
+def _untrained(name: str, weights: Path | None, device: str | None) -> Any:
+    """Returns the network that ``name`` builds, as initialized from seed 0."""
+    import torch
+
+    from zoo.loading.create import create
+    from zoo.loading.resolve import model_named
+
+    if weights is not None or model_named(name, None).weights is not None:
+        raise click.UsageError("--untrained: expected the name of a model, without weights.")
+    torch.manual_seed(0)
+    return create(name, device=device)
 
 
 @click.command(epilog="Example: zoo classify train.safetensors test.safetensors --classifier knn")

@@ -677,3 +677,15 @@ def test_without_a_model_or_weights_that_name_it_there_is_nothing_to_train(tmp_p
     answer = ask("train", "resnet20", "--freeze", "a", "--set", "freeze=b", "--data", shades, "-o", tmp_path / "run")
     assert answer.exit_code == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_features_of_an_untrained_network_are_those_of_seed_0(tmp_path: Path) -> None:
+    file = tmp_path / "test.safetensors"
+    done = ask("features", "resnet20", "--untrained", "--data", "digits", "--split", "test", "-o", file)
+    assert done.exit_code == 0, done.stderr
+    torch.manual_seed(0)
+    expected = zoo.features(zoo.create("resnet20"), "digits", "test")
+    assert torch.equal(extraction.read(file).features, expected.features)
+    refused = ask("features", "resnet20.digits", "--untrained", "--data", "digits", "-o", file)
+    assert refused.exit_code == 2
+    assert "without weights" in refused.stderr

@@ -46,7 +46,8 @@ def _keep_networks(context: click.Context, parameter: click.Parameter, values: t
 
 _output = click.option(
     "-o", "--output", "outputs", multiple=True, type=options.NEW_FILE, metavar="FILE", callback=_keep_networks,
-    help="Write the result to FILE: .png, .svg, .pdf (figure), .json (facts) or .safetensors (tensors). Repeatable.",
+    help="Write the result to FILE: .png, .webp, .svg, .pdf (figure), .json (facts) or .safetensors (tensors). "
+    "Repeatable.",
 )  # fmt: skip
 
 
