@@ -92,11 +92,13 @@ def test_what_a_folder_lacks_is_found(photos: Path) -> None:
     assert all(finding.advice for finding in findings.values())
 
 
-def test_training_warns_in_a_line_each_and_goes_on(photos: Path, tmp_path: Path) -> None:
+def test_training_warns_in_a_line_each_and_goes_on(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (photos / "train" / "crow" / "IMG_1.HEIC").write_bytes(b"photograph of a phone")
     answer = ask(*TRAIN, "--data", photos, "-o", tmp_path / "run")
     assert answer.exit_code == 0, answer.stderr
-    [line] = [line for line in answer.stderr.splitlines() if "HEIC" in line]
+    [line] = [message for message in caplog.messages if "HEIC" in message]
     assert "passed over" in line
     assert "Convert photographs" in line
 
@@ -121,6 +123,6 @@ def test_orientation_modes_and_sizes_are_read_from_headers(photos: Path) -> None
     findings = {finding.kind: finding for finding in folder_check.check_headers(folder_check.list_images(photos))}
     assert findings["orientation"].files == ("train/crow/turned.jpg",)
     assert findings["transparency"].files == ("test/jay/clear.png",)
-    assert findings["modes"].message.startswith("1 images are grey, 14 in colour")
+    assert findings["modes"].message.startswith("1 grey and 14 colour images")
     assert "8 x 8 to 8 x 16" in findings["sizes"].message, "as it is shown"
     assert {finding.level for finding in findings.values()} == {"note"}

@@ -113,7 +113,7 @@ def check_headers(listing: Listing) -> list[Finding]:
             Finding("transparency", "note", message, "They are laid on white; nothing to do.", tuple(transparent))
         )
     if len(channels) > 1:
-        message = f"{channels[1]:,} images are grey, {channels[3]:,} in colour ({_tally(modes)})."
+        message = f"{channels[1]:,} grey and {channels[3]:,} colour images ({_tally(modes)})."
         advice = "Grey is repeated in three channels. If only some classes are grey, the network learns that instead."
         findings.append(Finding("modes", "note", message, advice))
     if len({*sizes}) > 1:
@@ -190,9 +190,7 @@ def _passed_over(listing: Listing) -> list[Finding]:
         findings.append(Finding("no class", "warning", message, "Move them into the folder of a class.", tuple(loose)))
     if other:
         suffixes = ", ".join(sorted({Path(name).suffix.lower() or "no suffix" for name in other}))
-        message = (
-            f"{len(other):,} files are passed over, not being images by their suffix ({suffixes}): {_names(other)}."
-        )
+        message = f"{_count(other, 'file')} passed over, not images by their suffix ({suffixes}): {_names(other)}."
         advice = "Convert photographs, such as .heic, to .jpg or .png; move other files away."
         findings.append(Finding("other files", "warning", message, advice, tuple(other)))
     return findings
@@ -218,8 +216,8 @@ def _counts(listing: Listing) -> list[Finding]:
     return findings
 
 
-def _count(files: list[str]) -> str:
-    return f"{len(files):,} images are" if len(files) != 1 else "1 image is"
+def _count(files: list[str], noun: str = "image") -> str:
+    return f"{len(files):,} {noun}s are" if len(files) != 1 else f"1 {noun} is"
 
 
 def _names(names: list[str], most: int = 5) -> str:
