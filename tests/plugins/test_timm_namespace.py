@@ -182,7 +182,7 @@ def test_a_created_network_serves_zoos_functions(hub: Path) -> None:
     picture = Image.effect_noise((301, 257), 50).convert("RGB")
     transform = timm.data.create_transform(**timm.data.resolve_data_config(model=network))
     torch.testing.assert_close(zoo.preprocess(network)(picture), transform(picture))
-    assert len(zoo.predict(network, picture)) == 5
+    assert len(zoo.predict(network, picture)[0]) == 5
     assert ours.create_model("test_resnet", pretrained=True, num_classes=3).zoo_info.classes == ""
 
 
