@@ -209,7 +209,11 @@ def info_of(model: "nn.Module") -> "ModelInfo":
     """Returns what :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
     info: ModelInfo | None = getattr(model, "zoo_info", None)
     if info is None:
-        raise WeightsError(f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.")
+        create = f"zoo.create({model!r})" if isinstance(model, str) else "zoo.create(NAME)"
+        raise WeightsError(
+            f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.",
+            hint=f"Expected a network: {create}. Of your own, zoo.register makes a model.",
+        )
     return info
 
 

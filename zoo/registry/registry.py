@@ -22,6 +22,23 @@ from zoo.manifest import Weights
 from zoo.registry.plugin_row import PluginRow, as_pip_compares
 from zoo.spec import Model, Plugin
 
+_ENDINGS = {
+    ".bin",
+    ".ckpt",
+    ".h5",
+    ".jpg",
+    ".keras",
+    ".npz",
+    ".onnx",
+    ".pkl",
+    ".png",
+    ".pt",
+    ".pth",
+    ".safetensors",
+    ".th",
+}
+"""Endings of files, which a mistaken name may have in place of a tag."""
+
 
 class Found(NamedTuple):
     """The result of looking up a name; ``weights`` is None if the name has no tag.
@@ -382,6 +399,11 @@ class Registry:
             full_names = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row in owners]
             raise UnknownNameError.of("model", full, full_names, hint="zoo list shows all models.")
         if not owners:
+            if f".{name.tag}" in _ENDINGS:
+                raise UnknownNameError(
+                    f"{name} is not a model name.",
+                    hint=f"If it is a file, name its model: weights='{name}' (--weights {name}).",
+                )
             raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
