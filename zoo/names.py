@@ -24,6 +24,9 @@ VERSION = r"[0-9][A-Za-z0-9.!+_-]{0,63}"
 """Patterns of what pip installs."""
 
 
+OF_FILE = "Name the model of a file: zoo.create(NAME, weights=FILE), zoo predict NAME IMAGE --weights FILE."
+
+
 class Name(NamedTuple):
     """A parsed name; ``plugin`` and ``tag`` are empty if the name does not have them."""
 
@@ -71,11 +74,8 @@ def _advice(text: str) -> str:
     if scheme == "local-dir":
         return "A run is its folder: runs/mine. zoo.timm.create_model takes a local-dir: of timm's."
     if "://" in text:
-        return "Download the file, and pass it with the name of its model: weights=FILE (--weights FILE)."
-    return (
-        "Names look like resnet152, resnet152.tv_in1k or plugin/arch: lower case, digits and _. "
-        "Pass a local weights file as weights=FILE (--weights FILE)."
-    )
+        return f"Download the file. {OF_FILE}"
+    return f"Names look like resnet152, resnet152.tv_in1k or plugin/arch: lower case, digits and _. {OF_FILE}"
 
 
 def is_repository(text: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo.data import image_source
 from zoo.data.classes import class_names
 from zoo.data.image_file import to_channels
-from zoo.errors import SpecError, UnknownNameError, WeightsError
+from zoo.errors import DataError, SpecError, UnknownNameError, WeightsError
 from zoo.evaluation.forward import device_of, in_eval_mode
 from zoo.loading.create import as_network, info_of, preprocess, require_classes
 

@@ -10,6 +10,7 @@ A plugin may bring weights for the models of others. Their full name is ``plugin
 if nobody else has that name. They are never a default.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -184,6 +185,13 @@ class Registry:
         try:
             row, model = self._find_model(name)
         except UnknownNameError as error:
+            if f".{name.tag}" in _ENDINGS:
+                is_image = name.tag in ("jpg", "png")
+                of_file = names.OF_FILE if os.path.isfile(text) else "There is no such file."
+                raise UnknownNameError(
+                    f"{text!r} is not a model name.",
+                    hint="The name of a model comes first, then images." if is_image else of_file,
+                ) from None
             entries = [one.weights for one in self._local.get(name.arch, ())]
             full = f"{name.plugin}/{name.arch}" if name.plugin else name.arch
             bringers = [row for row in self.plugins if full in row.brought_tags]
@@ -399,11 +407,6 @@ class Registry:
             full_names = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row in owners]
             raise UnknownNameError.of("model", full, full_names, hint="zoo list shows all models.")
         if not owners:
-            if f".{name.tag}" in _ENDINGS:
-                raise UnknownNameError(
-                    f"{name} is not a model name.",
-                    hint=f"If it is a file, name its model: weights='{name}' (--weights {name}).",
-                )
             raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
