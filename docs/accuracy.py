@@ -25,6 +25,7 @@ def points(data: str) -> dict[str, list[tuple[str, int, float, float, float]]]:
             low, high = (100 * share for share in wilson(score.n - score.correct, score.n))
             error = 100 - 100 * score.correct / score.n
             name = weights.name + (f" ({weights.epochs} epochs)" if weights.epochs else "")
+            name += f", trainings {score.spread.words}" if score.spread else ""
             params = params_of(entry.model, weights)
             found.setdefault(entry.row.name, []).append((name, params, error, low, high))
     return found

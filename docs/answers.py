@@ -1,8 +1,8 @@
 """Stores the answers of every embedded weight: ``python docs/answers.py [--from DIR] [NAME...]``.
 
 Writes weights_manifest/answers.parquet, which ships with Zoo: docs/scores.md says what it holds. Weights whose hash is
-there already are not evaluated again. DIR has files NAME.safetensors that ``zoo evaluate NAME --outputs`` wrote. Needs
-the data sets (``ZOO_DATA``).
+there already are not evaluated again. DIR has files NAME.safetensors that ``zoo evaluate NAME --outputs`` wrote, or
+files NAME/seedN.safetensors of several trainings, by ``zoo publish --outputs``. Needs the data sets (``ZOO_DATA``).
 """
 
 import argparse
@@ -49,12 +49,27 @@ def evaluate(weights: Weights, where: str) -> StoredOutputs:
         return zoo.evaluation.read_outputs(file)
 
 
-def rows(weights: Weights, where: str, stored: StoredOutputs) -> pyarrow.Table:
+def of_seeds(weights: Weights, where: str, folder: Path) -> dict[int, StoredOutputs]:
+    """Returns the outputs of the trainings of the score's spread, by seed; raises unless they are what it states."""
+    spread, claim = weights.scores[where].spread, weights.scores[where]
+    if spread is None:
+        return {}
+    stored = {
+        seed: zoo.evaluation.read_outputs(folder / weights.name / f"seed{seed}.safetensors") for seed in spread.seeds
+    }
+    for (seed, outputs), top1 in zip(stored.items(), spread.top1, strict=True):
+        report = outputs.about.report
+        if report.fingerprint != claim.fingerprint or abs(report.top1 - top1) > 0.001:
+            raise SystemExit(f"{weights.name}, seed {seed}: expected {top1} on {claim.fingerprint}, got {report}.")
+    return stored
+
+
+def rows(name: str, weights: Weights, where: str, stored: StoredOutputs) -> pyarrow.Table:
     """Returns the answers in ``stored``, in the order of the images; raises unless they are what the claim is about."""
     claim, report = weights.scores[where], stored.about.report
     got = (stored.about.sha256, report.fingerprint, report.correct)
     expected = (weights.sha256, claim.fingerprint, claim.correct)
-    if got != expected:
+    if name == weights.name and got != expected:
         raise SystemExit(f"{weights.name}: expected hash, images and count {expected}, got {got}.")
     is_in = np.ones(claim.n + len(claim.without), dtype=bool)
     is_in[list(claim.without)] = False
@@ -63,7 +78,7 @@ def rows(weights: Weights, where: str, stored: StoredOutputs) -> pyarrow.Table:
         probabilities = stored.outputs.logits.double().softmax(dim=1)
         confidence = probabilities.gather(1, predicted[:, None])[:, 0].numpy().round(4)
     columns: dict[str, Any] = {
-        "weights": [weights.name] * claim.n,
+        "weights": [name] * claim.n,
         "data": [where] * claim.n,
         "image": is_in.nonzero()[0],
         "label": stored.labels.numpy(),
@@ -99,14 +114,20 @@ def main(folder: Path | None, names: list[str]) -> None:
         if weights.name in there and there[weights.name][0].sha256 == weights.sha256:
             continue
         (where,) = weights.scores
-        if folder is not None:
-            stored = zoo.evaluation.read_outputs(folder / f"{weights.name}.safetensors")
+        trainings = {} if folder is None else of_seeds(weights, where, folder)
+        stored = {f"{weights.name}/seed{seed}": outputs for seed, outputs in trainings.items()}
+        if trainings:
+            stored[weights.name] = next(one for one in trainings.values() if one.about.sha256 == weights.sha256)
+        elif folder is not None:
+            stored[weights.name] = zoo.evaluation.read_outputs(folder / f"{weights.name}.safetensors")
         else:
-            stored = evaluate(weights, where)
-        about = Published(weights.name, weights.sha256, where, stored.about.report.fingerprint)
-        there[weights.name] = (about, rows(weights, where, stored), stored.about.classes)
-        print(f"{weights.name}: {stored.about.report.correct:,} of {stored.about.report.n:,}", flush=True)
-    kept = [there[weights.name] for weights in every if weights.name in there]
+            stored[weights.name] = evaluate(weights, where)
+        for name, outputs in stored.items():
+            about = Published(name, outputs.about.sha256, where, outputs.about.report.fingerprint)
+            there[name] = (about, rows(name, weights, where, outputs), outputs.about.classes)
+            print(f"{name}: {outputs.about.report.correct:,} of {outputs.about.report.n:,}", flush=True)
+    ships = [weights.name for weights in every]
+    kept = [there[name] for name in sorted(there) if name.partition("/")[0] in ships]
     classes = {about.data: names for about, _, names in kept}
     write(FILE, [table for _, table, _ in kept], Contents(1, tuple(about for about, _, _ in kept), classes))
 

@@ -17,7 +17,7 @@ from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.evaluation import agreement
 from zoo.loading import safetensors_file
-from zoo.manifest import Release, Score, Weights
+from zoo.manifest import Release, Score, Spread, Weights
 from zoo.manifest.schema import History, License, Probe, ProbedImage, Protocol, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
@@ -69,7 +69,10 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
         *(Recipe, Expectation, Lookahead, Progressive, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
         *(Adversary, Distill),
     ),
-    "manifests": (Weights, Release, License, Score, Protocol, History, Preprocess, Probe, ProbedImage, Tolerance),
+    "manifests": (
+        *(Weights, Release, License, Score, Spread, Protocol, History, Preprocess),
+        *(Probe, ProbedImage, Tolerance),
+    ),
     "locks": (Lock, Locked, Repository),
     "policies": (Policy, Rule, Publisher),
 }
@@ -97,10 +100,11 @@ STORY = (
     ("20 layers, trained for 60 epochs", "resnet20.c10"),
     ("a speed record's recipe, ten epochs", "airbench94.c10"),
     ("learned filters modulated by Gabor filters", "gcn4_3x3.mnist"),
-    ("the same, on rotated digits", "gcn4_3x3.mnist_rot"),
+    ("the same, on rotated digits", "gcn4_3x3.mnist_rot_50k"),
     ("rotating filters, on rotated digits", "orn8_align.mnist_rot"),
     ("a learned spatial transformation of the input, on distorted digits", "stn_cnn_mnist.mnist_rts"),
-    ("difference target propagation in place of backpropagation", "dtp_mlp.mnist"),
+    ("difference target propagation in place of backpropagation", "dtp_mlp.mnist_50k"),
+    ("the same network by backpropagation", "dtp_mlp.mnist_backprop"),
 )
 """Ideas and the weights that demonstrate them, in order of appearance on the page."""
 
@@ -120,7 +124,7 @@ def embedded_weights(models: list[Listed]) -> str:
                 value, how, interval = measured(where, score)
                 lines.append(
                     f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
-                    f"| {value:.2f}%{how} | {interval} | {on_all(score)} "
+                    f"| {value:.2f}%{how}{of_trainings(score)} | {interval} | {on_all(score)} "
                     f"| {' | '.join(published(entry, weights, where))} |"
                 )
     return "\n".join(lines)
@@ -129,6 +133,11 @@ def embedded_weights(models: list[Listed]) -> str:
 def on_all(score: Score) -> str:
     """Returns the least and the largest top-1 on the whole data set, if the score leaves images out."""
     return "{:.2f} to {:.2f}".format(*score.bounds) if score.bounds else ""
+
+
+def of_trainings(score: Score) -> str:
+    """Returns mean, standard deviation and number of several trainings, if there were several."""
+    return f"; {score.spread.words}" if score.spread else ""
 
 
 def other_weights(models: list[Listed]) -> str:
@@ -150,7 +159,7 @@ def published(entry: Listed, weights: Weights, where: str) -> tuple[str, str]:
 
     The star marks a figure that was quoted and not confirmed in its source.
     """
-    for figure in choice.published(entry.row.plugin, entry.model.name):
+    for figure in choice.published(entry.row.plugin, entry.model.name, weights.args):
         if f"{figure.data}/test" == where:
             value = figure.top1 if figure.mean_class is None else figure.mean_class
             star = "" if figure.confirmed else "\\*"
@@ -274,7 +283,13 @@ def lineage(models: list[Listed]) -> str:
         paper = cited(entry.model.paper) if entry.model.paper else ""
         for where, score in weights.scores.items():
             value, measure, interval = measured(where, score)
-            facts = [idea, f"`{name}`", f"{value:.2f}%{measure}", interval, *published(entry, weights, where)]
+            facts = [
+                idea,
+                f"`{name}`",
+                f"{value:.2f}%{measure}{of_trainings(score)}",
+                interval,
+                *published(entry, weights, where),
+            ]
             facts += [
                 str(weights.epochs or ""),
                 where.removesuffix("/test"),
@@ -373,6 +388,32 @@ def compared(_models: list[Listed]) -> str:
         f"Of the {hard.n:,} images, all {len(hard.weights)} networks classify {hard.right_by[-1]:,} correctly, and none"
         f" {hard.right_by[0]:,}.",
     ]
+    return "\n".join(lines)
+
+
+TRAININGS = (("dtp_mlp.mnist_50k", "dtp_mlp.mnist_backprop"),)
+"""Pairs of weights whose trainings differ in one thing beside the seed."""
+
+
+def trainings(models: list[Listed]) -> str:
+    """Returns a row for each score of several trainings, and the comparison of some."""
+    lines = [
+        "| weights | scored on | trainings | mean ± standard deviation, % | lowest to highest | the one that ships |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for entry in models:
+        for weights in entry.weights:
+            for where, score in weights.scores.items():
+                if (spread := score.spread) is not None:
+                    facts = [f"`{weights.name}`", where, str(spread.n), f"{spread.mean:.2f} ± {spread.deviation:.2f}"]
+                    facts += [f"{min(spread.top1):.2f} to {max(spread.top1):.2f}", f"{score.top1:.2f}"]
+                    lines.append(f"| {' | '.join(facts)} |")
+    lines += ["", "| first | second | difference of the means | 95% interval | p |", "|---|---|---:|---|---:|"]
+    for first, second in TRAININGS:
+        of = agreement.compare(first, second).trainings
+        assert of is not None
+        low, high = of.interval
+        lines.append(f"| `{first}` | `{second}` | {of.difference:+.2f} | {low:.2f} to {high:.2f} | {of.p:.2g} |")
     return "\n".join(lines)
 
 
@@ -518,6 +559,7 @@ PAGES = {
         "families": families,
     },
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
+    ROOT / "docs" / "experiments.md": {"trainings": trainings},
     ROOT / "docs" / "export.md": {"exports": exports},
     ROOT / "docs" / "reproducing.md": {"records": records},
     ROOT / "docs" / "scores.md": {"compared": compared},

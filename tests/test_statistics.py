@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap, fisher_exact
+from scipy.stats import binomtest, bootstrap, fisher_exact, ttest_ind
 
-from zoo.statistics import fisher, holm, mcnemar, mean_interval, wilson
+from zoo.statistics import fisher, holm, mcnemar, mean_interval, welch, wilson
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 FEW = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -69,3 +69,20 @@ def test_several_p_values_are_corrected_by_holm() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+SCORES = st.lists(st.floats(0, 100).map(lambda value: round(value, 2)), min_size=2, max_size=12)
+
+
+@given(SCORES, SCORES)
+def test_welchs_test_and_interval_are_scipys(first: list[float], second: list[float]) -> None:
+    assume(np.ptp(first) > 0.01 and np.ptp(second) > 0.01)
+    expected = ttest_ind(first, second, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert welch(first, second)[0] == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    assert welch(first, second)[1:] == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-6)
+
+
+def test_scores_that_do_not_vary_have_no_test_of_their_means() -> None:
+    with pytest.raises(ValueError, match="vary"):
+        welch([98.0, 98.0], [97.0, 97.0])

@@ -3,10 +3,12 @@
 A score is measured in one of three situations, and each has its own question. On the same images with the same weights,
 only rounding differs: counts are compared. On the same images with other weights, answers are paired:
 :func:`mcnemar`. On other images, or by a training with other bits: :func:`fisher`. Wilson's interval is none of these:
-it says where the score would lie on other images of the same kind.
+it says where the score would lie on other images of the same kind. Whether one way to train is better than another is
+a question to several trainings of each: :func:`welch`.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 
 Z95 = 1.959963984540054
@@ -97,6 +99,56 @@ def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:
 def _log_ways(n: int, k: int) -> float:
     """Returns the logarithm of the number of ways to choose ``k`` of ``n``."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the p-value of Welch's two-sided t-test of two means, and the 95% interval of first - second: (p, low,
+    high).
+
+    Welch, "The generalization of 'Student's' problem when several different population variances are involved", 1947.
+
+    Args:
+        first: At least two values, such as the scores of trainings with different seeds.
+        second: The same of the others. One of both must vary.
+    """
+    shares = [statistics.variance(values) / len(values) for values in (first, second)]
+    if not sum(shares):
+        raise ValueError("Welch's test needs values that vary.")
+    error = math.sqrt(sum(shares))
+    freedom = sum(shares) ** 2 / sum(
+        share**2 / (len(values) - 1) for share, values in zip(shares, (first, second), strict=True)
+    )
+    difference = statistics.fmean(first) - statistics.fmean(second)
+    low, high = 0.0, 2.0
+    while _student(high, freedom) > 1 - 0.95:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student(middle, freedom) > 1 - 0.95 else (low, middle)
+    return _student(difference / error, freedom), difference - low * error, difference + low * error
+
+
+def _student(t: float, freedom: float) -> float:
+    """Returns the probability that Student's t is at least as far from 0 as ``t``.
+
+    It is the regularized incomplete beta function of freedom / (freedom + t^2), by its series (DLMF 8.17.22).
+    """
+    a, b = freedom / 2, 0.5
+    x = freedom / (freedom + t * t)
+    is_turned = x > (a + 1) / (a + b + 2)  # the fraction converges fast below that
+    if is_turned:
+        a, b, x = b, a, 1 - x
+    scale = 0.0
+    if 0 < x < 1:
+        scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+        scale = math.exp(scale) / a
+    fraction = 1.0
+    for m in range(200, 0, -1):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m - 1) * (a + b + m - 1) * x / ((a + 2 * m - 2) * (a + 2 * m - 1))
+        fraction = 1 + odd / (1 + even / fraction)
+    share = scale / fraction
+    return 1 - share if is_turned else share
 
 
 def holm(values: Sequence[float]) -> list[float]:

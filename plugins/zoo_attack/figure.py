@@ -12,7 +12,7 @@ from zoo_attack.patch import Patch
 from zoo_attack.pictures import Picture
 from zoo_attack.robustness import Curve
 
-SUFFIXES = (".svg", ".png", ".pdf")
+SUFFIXES = (".svg", ".png", ".webp", ".pdf")
 COLORS = ("#12355b", "#c05746", "#3a7d44", "#8a5a9e", "#b8860b", "#5b6770")
 STYLES = {"random_sign": ":", "fgsm": "--", "pgd": "-", "pgd_l2": "-", "autoattack": "-."}
 LABELS = {
@@ -110,8 +110,13 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
     written = io.BytesIO()
     # By default, an SVG contains random names and the time.
     with matplotlib.rc_context({"svg.hashsalt": "zoo"}):
-        date = {} if file.suffix == ".png" else {"CreationDate" if file.suffix == ".pdf" else "Date": None}
-        figure.savefig(written, format=file.suffix[1:], metadata=date, dpi=150)
+        settings: dict[str, dict[str, Any]] = {
+            ".png": {},
+            ".webp": {"dpi": 110, "pil_kwargs": {"quality": 35}},  # small, for a page
+            ".svg": {"metadata": {"Date": None}},
+            ".pdf": {"metadata": {"CreationDate": None}},
+        }
+        figure.savefig(written, format=file.suffix[1:], **{"dpi": 150, **settings[file.suffix]})
     storage.replace(file, written.getvalue())
 
 

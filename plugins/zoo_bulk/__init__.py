@@ -2,4 +2,12 @@
 
 from zoo.spec import Plugin
 
-plugin = Plugin("bulk", api=2, commands={"bulk": "zoo_bulk.cli:bulk", "train --queue": "zoo_bulk.cli:train_queue"})
+plugin = Plugin(
+    "bulk",
+    api=2,
+    commands={
+        "bulk": "zoo_bulk.cli:bulk",
+        "train --queue": "zoo_bulk.cli:train_queue",
+        "train --seeds": "zoo_bulk.cli:train_seeds",
+    },
+)

@@ -1,4 +1,4 @@
-"""``zoo bulk COMMAND PATTERN...``, a command for many weights, and ``zoo train --queue``, several trainings."""
+"""``zoo bulk COMMAND PATTERN...``, a command for many weights; ``zoo train --queue``, ``--seeds``: many trainings."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -279,6 +279,16 @@ _QUEUE_REFRESH = 5.0
 """Seconds between two looks at the directories, for the table on a terminal."""
 
 
+queue_options = options.several(
+    options.output("Write the runs to directories below DIR.", options.NEW_FOLDER),
+    click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings at a time."),
+    options.threads,
+    engine_options,
+    click.option("--status", "only_show", is_flag=True, help="Show how far the list is, and train nothing."),
+    options.json,
+)
+
+
 def _refuse(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value:
         raise click.UsageError("MODEL and --queue exclude each other: write it into the file.", context)
@@ -289,32 +299,106 @@ def _refuse(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--queue", "file", type=options.FILE, required=True, metavar="FILE", help="List of trainings, tables [[train]]."
 )
-@options.output("Write the runs to directories below DIR.", options.NEW_FOLDER)
-@click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings at a time.")
-@options.threads
-@engine_options
-@click.option("--status", "only_show", is_flag=True, help="Show how far the list is, and train nothing.")
-@options.json
+@queue_options
 @click.pass_context
-def train_queue(
-    context: click.Context,
-    /,
-    file: Path,
-    output: Path,
-    at_once: int,
-    threads: int | None,
-    engine: str,
-    engine_args: dict[str, str],
-    only_show: bool,
-    as_json: bool,
-) -> None:
+def train_queue(context: click.Context, /, file: Path, **keywords: Any) -> None:
     """Train the models of a list.
 
     Ctrl-C writes the checkpoints, and the same command continues. A training that fails stops no other, and is tried
     again by the next call. Exits 1 if one failed.
     """
-    folder = output
-    trainings = queue.read(file)
+    _train(context, queue.read(file))
+
+
+@click.command(epilog="Example: zoo train resnet8 --data digits --seeds 5 -o runs/resnet8")
+@click.argument("model", required=False, shell_complete=options.complete_name, callback=options.refuse_pattern)
+@click.option("--seeds", required=True, type=click.IntRange(min=2), help="Number of trainings.")
+@queue_options
+@click.pass_context
+def train_seeds(
+    context: click.Context,
+    /,
+    model: str | None,
+    seeds: int,
+    data: str,
+    recipe: str | None,
+    settings: dict[str, Any],
+    args: dict[str, str],
+    init: str | None,
+    teacher: str | None,
+    freeze: tuple[str, ...],
+    adversarial: str | None,
+    checkpoint_every: int,
+    keep_epochs: tuple[int, ...],
+    device: str | None,
+    **keywords: Any,
+) -> None:
+    """Train a model several times, with the seeds 0, 1, ...
+
+    The runs are DIR/seed0, DIR/seed1, ... Ctrl-C writes the checkpoints, and the same command continues. zoo publish
+    DIR publishes the median of them, with the spread of their scores. Exits 1 if one failed.
+    """
+    from zoo.system.toml import read_value
+
+    settings = {key: read_value(value) for key, value in settings.items()}
+    if freeze:
+        settings = {**settings, "freeze": freeze}
+    if adversarial:
+        settings = {"adversarial.attack": adversarial, **settings}
+    if "seed" in settings:
+        raise click.UsageError("--seeds and --set seed=... exclude each other.")
+    if model is None and init is None:
+        raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
+    training = Training(
+        "seeds",
+        data,
+        model,
+        recipe,
+        settings,
+        options.read_args(args),
+        init,
+        teacher,
+        device,
+        checkpoint_every,
+        keep_epochs,
+        seeds,
+    )
+    _train(context, [msgspec.structs.replace(each, name=Path(each.name).name) for each in training.of_seeds()])
+
+
+def _as_in_train() -> list[click.Parameter]:
+    """Returns the options of ``zoo train`` that say what is trained."""
+    from zoo.cli.train import train
+
+    names = (
+        "data",
+        "recipe",
+        "settings",
+        "args",
+        "init",
+        "teacher",
+        "freeze",
+        "adversarial",
+        "checkpoint_every",
+        "keep_epochs",
+        "device",
+    )
+    chosen = [copy(parameter) for parameter in train.params if parameter.name in names]
+    for parameter in chosen:
+        if parameter.name == "data":
+            parameter.required = True
+            parameter.help = "Name or path of a data set."
+    return chosen
+
+
+train_seeds.params[2:2] = _as_in_train()
+
+
+def _train(context: click.Context, trainings: "Sequence[Training]") -> None:
+    """Trains what is left of the list, unless only its state is asked for, and shows the state."""
+    folder: Path = context.params["output"]
+    at_once: int = context.params["at_once"]
+    only_show: bool = context.params["only_show"]
     is_interrupted = False
     if not only_show:
         for state in queue.states(trainings, folder):
@@ -327,7 +411,7 @@ def train_queue(
                     trainings,
                     folder,
                     at_once=at_once,
-                    threads=threads,
+                    threads=context.params["threads"],
                     **engine_settings(context),
                     started=watch.started,
                     ended=watch.ended,
@@ -336,7 +420,7 @@ def train_queue(
             except KeyboardInterrupt:
                 is_interrupted = True
     states = queue.states(trainings, folder)
-    if as_json:
+    if context.params["as_json"]:
         print_json(
             {
                 **queue.counts(states),

@@ -31,7 +31,10 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One training: the arguments of :func:`zoo.train`, and the name of its directory."""
+    """One training: the arguments of :func:`zoo.train`, and the name of its directory.
+
+    With ``seeds``, it is so many trainings with the seeds 0, 1, ..., in ``NAME/seed0``, ``NAME/seed1``, ...
+    """
 
     name: Text
     data: Text
@@ -43,9 +46,24 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     teacher: str | None = None
     device: str | None = None
     checkpoint_every: Annotated[int, msgspec.Meta(ge=0)] = 0
+    keep_epochs: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
+    seeds: Annotated[int, msgspec.Meta(ge=2)] | None = None
+
+    def of_seeds(self) -> "list[Training]":
+        """Returns a training for each seed, or this one if it has a single one."""
+        if self.seeds is None:
+            return [self]
+        return [
+            msgspec.structs.replace(
+                self, name=f"{self.name}/seed{seed}", settings={**self.settings, "seed": seed}, seeds=None
+            )
+            for seed in range(self.seeds)
+        ]
 
     def __post_init__(self) -> None:
-        if re.fullmatch(r"[\w][\w.-]*", self.name) is None:
+        if self.seeds is not None and "seed" in self.settings:
+            raise ValueError(f"{self.name}: seeds and settings.seed exclude each other")
+        if re.fullmatch(r"[\w][\w.-]*(/seed\d+)?", self.name) is None:
             raise ValueError(f"name = {self.name!r}: expected a directory's name of letters, digits, _, - and .")
         if self.model is None and self.init is None:
             raise ValueError(f"{self.name}: expected a model, or init with the weights to start from")
@@ -72,7 +90,11 @@ def read(file: Path) -> list[Training]:
         if unknown or not table:
             raise ValueError(f"expected tables [[train]], got {', '.join(sorted(unknown)) or 'none'}")
         listed = msgspec.convert(table["train"], list[Training])
-        trainings = [msgspec.structs.replace(training, settings=_dotted(training.settings)) for training in listed]
+        trainings = [
+            of_seed
+            for training in listed
+            for of_seed in msgspec.structs.replace(training, settings=_dotted(training.settings)).of_seeds()
+        ]
     except (OSError, ValueError) as error:
         raise RecipeError(f"{file} is not a queue of trainings: {error}") from None
     names = [training.name for training in trainings]
@@ -172,7 +194,8 @@ def train(training: dict[str, Any], output: str) -> str:
     }
     command = by_name.command_of(model, asked.data, **arguments)
     is_begun = Path(output, "config.json").exists()
-    arguments |= {"command": command, "checkpoint_every": asked.checkpoint_every, "resume": is_begun}
+    arguments |= {"command": command, "resume": is_begun}
+    arguments |= {"checkpoint_every": asked.checkpoint_every, "keep_epochs": asked.keep_epochs}
     by_name.train(model, asked.data, **arguments)
     return "trained"
 
@@ -180,7 +203,8 @@ def train(training: dict[str, Any], output: str) -> str:
 def _job(training: Training, folder: Path) -> Job:
     arguments = {"training": msgspec.to_builtins(training), "output": str(folder / training.name)}
     log = folder / f"{training.name}.log"
-    return Job(training.name, f"{__name__}:train", arguments, log, key=training.name)
+    log.parent.mkdir(parents=True, exist_ok=True)  # of several seeds
+    return Job(training.name, f"{__name__}:train", arguments, log, key=training.name.replace("/", "%"))
 
 
 def _state(training: Training, run: Path) -> State:

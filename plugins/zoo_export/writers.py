@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zoo import data
 from zoo.data.preprocess import Transform
-from zoo.errors import DataError, ExportError, MissingExtraError
+from zoo.errors import DataError, ExportError, MissingExtraError, ZooError
 from zoo.loading.create import as_network, info_of
 from zoo.modules.features import Taps
 from zoo_export.formats import KEY, About, Calibration
@@ -175,16 +175,43 @@ def training_images(about: About, data_set: str | None) -> tuple[Tensor, Calibra
             f"int8 needs training images, and {about.weights or about.model} does not name its data set.",
             hint="Set one with --calibrate DATA.",
         )
-    images = data.load(name, SPLIT)
+    try:
+        images = data.load(name, SPLIT)
+    except ZooError as error:
+        if data_set:
+            raise
+        raise DataError(
+            f"int8 needs training images, and those of {name} are not here: {error.message}",
+            hint="Set others with --calibrate DATA: photographs of any kind, such as those of caltech101.",
+        ) from None
     numbers = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))[:IMAGES]
     chosen = images.subset(numbers, images.split)
     prepared = Transform(about.preprocess).take(images, numbers)
     return as_taken(about, prepared), Calibration(images.name, images.split, len(numbers), SEED, chosen.fingerprint)
 
 
+_FULL = 6
+"""The number of first convolutions, of a network with depthwise ones, that stay in float32."""
+
+
+def kept_full(model: Any) -> list[str]:
+    """Returns the nodes of an ONNX model that int8 would harm most: the first convolutions beside depthwise ones.
+
+    Activations have one scale for all channels. Those of a depthwise convolution differ widely in range, and in the
+    first there are few of them, which everything else depends on.
+    """
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    groups = [a.i for node in convolutions for a in node.attribute if a.name == "group"]
+    return [node.name for node in convolutions[:_FULL]] if max(groups, default=1) > 1 else []
+
+
 def quantize(source: Path, target: Path, inputs: Tensor) -> None:
-    """Writes the ONNX file ``source`` with int8 weights (by channel) and activations to ``target``, as QDQ nodes."""
+    """Writes the ONNX file ``source`` with int8 weights (by channel) and activations to ``target``, as QDQ nodes.
+
+    The nodes of :func:`kept_full` stay as they are.
+    """
     try:
+        import onnx
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError:
@@ -200,6 +227,7 @@ def quantize(source: Path, target: Path, inputs: Tensor) -> None:
             per_channel=True,
             activation_type=quantization.QuantType.QInt8,
             weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=kept_full(onnx.load(str(ready))),
         )
     except Exception as error:  # onnxruntime raises many kinds
         raise ExportError(f"onnxruntime cannot quantise this network: {first_line(error)}") from None

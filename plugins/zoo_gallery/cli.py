@@ -40,6 +40,10 @@ def gallery() -> None:
 @click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
 @click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="For --try: the folder dist of the npm package onnxruntime-web.")  # fmt: skip
+@click.option("--try-precision", "precision", type=click.Choice(["float32", "float16", "int8"]), default="float32",
+              show_default=True, help="For --try: precision of the networks' files.")  # fmt: skip
+@click.option("--try-calibrate", "calibrate", metavar="DATA",
+              help="For --try-precision int8: DATA's training split.  [default: that of the weights]")  # fmt: skip
 @click.option("--docs", default="", metavar="URL", help="Address of the documentation, to which every page links.")
 @options.json
 def build(patterns: tuple[str, ...], output: Path, as_json: bool, **keywords: Any) -> None:

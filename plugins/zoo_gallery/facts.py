@@ -255,10 +255,6 @@ def pages(models: Iterable[Listed], findings: Findings = _NOTHING) -> list[Page]
 
 
 def _page(entry: Listed, findings: Findings) -> Page:
-    published = tuple(
-        Published(it.data, it.top1, it.mean_class, it.reference, ", ".join(it.protocol.words().values()))
-        for it in choice.published(entry.row.plugin, entry.model.name)
-    )
     return Page(
         name=entry.name,
         family=entry.row.name,
@@ -266,17 +262,20 @@ def _page(entry: Listed, findings: Findings) -> Page:
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, findings) for weights in entry.weights),
-        published=published,
+        trained=tuple(_trained(entry, weights, findings) for weights in entry.weights),
+        published=_published(entry),
     )
 
 
-def _trained(
-    entry: Listed,
-    weights: Weights,
-    published: tuple[Published, ...],
-    findings: Findings,
-) -> Trained:
+def _published(entry: Listed, weights: Weights | None = None) -> tuple[Published, ...]:
+    figures = choice.published(entry.row.plugin, entry.model.name, weights.args if weights else None)
+    return tuple(
+        Published(it.data, it.top1, it.mean_class, it.reference, ", ".join(it.protocol.words().values()))
+        for it in figures
+    )
+
+
+def _trained(entry: Listed, weights: Weights, findings: Findings) -> Trained:
     name = f"{entry.name}.{weights.tag}"
     return Trained(
         name=name,
@@ -285,7 +284,7 @@ def _trained(
         macs=listing.macs_of(entry.model, weights),
         claims=tuple(_claim(split, score) for split, score in weights.scores.items()),
         training=reproduce.training_of(weights),
-        published=next((one for one in published if one.data == weights.classes), None),
+        published=next((one for one in _published(entry, weights) if one.data == weights.classes), None),
         latency=findings.latencies.get(name) or findings.latencies.get(entry.name),
         failures=findings.failures.get(name, Failures()),
         explored=tuple(findings.explored.get(name, ())),

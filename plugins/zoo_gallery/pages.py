@@ -193,6 +193,7 @@ class Pages:
         assert claim.score.top1 is not None
         epochs = f", {row.trained.weights.epochs} epochs" if row.trained.weights.epochs else ""
         how = "" if claim.is_measured else ", published"
+        how += f", trainings {claim.score.spread.words}" if claim.score.spread else ""
         label = f"{row.trained.name}: {claim.score.top1:.2f}%, {count(row.trained.params)} parameters{epochs}{how}"
         return Point(
             x, claim.score.top1, label, row.link, self.groups[row.page.family],

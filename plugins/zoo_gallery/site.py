@@ -61,6 +61,8 @@ def build(
     tables: Sequence[str | Path] = (),
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
+    precision: str = "float32",
+    calibrate: str | None = None,
     docs: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Built:
@@ -80,6 +82,8 @@ def build(
         tables: Tables of results, which ``zoo bulk`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
+        precision: That of their files: ``float32``, ``float16`` or ``int8``.
+        calibrate: For ``int8``, the data set whose training split calibrates them. By default that of the weights.
         docs: Address of the documentation, to which every page links: ``https://...``, or relative to the site.
         progress: Called with the number of pages done and the number of all.
 
@@ -115,7 +119,7 @@ def build(
     files |= {f"failures/{name}": failed.pictures[name] for name in shown}
     files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
-        networks = write_trial(folder, tried, Path(runtime))
+        networks = write_trial(folder, tried, Path(runtime), precision, calibrate)
         files |= {f"assets/{name}": site.asset(name) for name in ("try.mjs", "maps.mjs")}
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
         files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
@@ -249,7 +253,9 @@ def check_trial(names: Sequence[str], runtime: Path | None) -> None:
         raise DataError(f"{runtime} has no {missing[0]}.", hint=f"--runtime expects the folder {_FOLDER}.")
 
 
-def write_trial(folder: Path, names: Sequence[str], runtime: Path) -> list[dict[str, Any]]:
+def write_trial(
+    folder: Path, names: Sequence[str], runtime: Path, precision: str = "float32", calibrate: str | None = None
+) -> list[dict[str, Any]]:
     """Exports the networks ``names`` into ``folder``/try, unless they are there, and copies the runtime.
 
     Returns what the page needs to know of each.
@@ -258,7 +264,7 @@ def write_trial(folder: Path, names: Sequence[str], runtime: Path) -> list[dict[
         target, data = folder / "assets" / "runtime" / name, (runtime / name).read_bytes()
         if not target.is_file() or target.read_bytes() != data:
             storage.replace(target, data)
-    return [_network(folder / "try", name) for name in dict.fromkeys(names)]
+    return [_network(folder / "try", name, precision, calibrate) for name in dict.fromkeys(names)]
 
 
 def remove_trial(folder: Path) -> None:
@@ -268,7 +274,7 @@ def remove_trial(folder: Path) -> None:
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
-def _network(folder: Path, name: str) -> dict[str, Any]:
+def _network(folder: Path, name: str, precision: str, calibrate: str | None) -> dict[str, Any]:
     from zoo import __version__, exporting
     from zoo.loading.create import info
 
@@ -277,13 +283,17 @@ def _network(folder: Path, name: str) -> dict[str, Any]:
     weights = info(name)["weights"][:1]
     about = exporting.about_of(file)
     is_old = about is not None and (about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256"))
-    if about is None or is_old or not layers.is_file():
-        about = exporting.export(name, file, format="onnx", input="uint8").about
+    if about is None or is_old or about.precision != precision or not layers.is_file():
+        about = exporting.export(
+            name, file, format="onnx", input="uint8", precision=precision, calibrate=calibrate
+        ).about
         storage.replace(layers, msgspec.json.encode(exporting.export_maps(name, maps)))
     shown = msgspec.json.decode(layers.read_bytes(), type=list[str])
     return {
         "name": name,
         "file": file.name,
+        "size": file.stat().st_size,
+        "precision": about.precision,
         "maps": {"file": maps.name, "layers": shown} if shown else None,
         "preprocess": about.preprocess,
         "classes": about.class_names or _class_names(about.classes),

@@ -250,7 +250,10 @@ class Attribution(Look):
         for row, image, heat, name in zip(axes, self.images, self.heat(), self.classes, strict=True):
             show(row[0], image)
             row[0].set_title(name, fontsize=7, pad=2)
-            top = float(heat.abs().max()) or 1.0
+            top = float(heat.abs().max())
+            if self.scores.ndim == 4:  # single pixels stand out so far that the others would be black
+                top = float(heat.abs().quantile(0.995)) or top
+            top = top or 1.0
             style = (
                 {"cmap": "inferno", "vmin": 0, "vmax": top}
                 if heat.min() >= 0

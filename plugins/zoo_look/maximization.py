@@ -40,6 +40,15 @@ if TYPE_CHECKING:
 Parametrisation = Literal["fourier", "pixels"]
 
 
+_SMALL: dict[str, Any] = {"steps": 40, "rate": 0.05, "jitter": 2, "blur": 0.0, "tv": 0.003}
+_LARGE: dict[str, Any] = {"steps": 150, "rate": 0.005, "jitter": 24, "blur": 0.5, "tv": 0.0002}
+
+
+def usual(height: int, width: int) -> dict[str, Any]:
+    """Returns settings that suit images of this size: above 64 pixels, the others paint areas of full colours."""
+    return _SMALL if max(height, width) <= 64 else _LARGE
+
+
 @dataclass(frozen=True)
 class Ascent:
     """The settings by which an image is made to please.
@@ -183,7 +192,8 @@ class Maxima(Look):
     def figure(self) -> "Figure":
         columns = min(len(self.channels), 8)
         rows = math.ceil(len(self.channels) / columns)
-        figure = new_figure(max(1.1 * columns, 3.0), 1.25 * rows + 0.5, self.caption)
+        side = 1.1 if self.images.shape[-1] <= 64 else 1.8
+        figure = new_figure(max(side * columns, 3.0), (side + 0.15) * rows + 0.5, self.caption)
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
@@ -204,15 +214,15 @@ def maximize(
     seed: int = 0,
     batch_size: int = 64,
     progress: Progress | None = None,
-    steps: int = 40,
-    rate: float = 0.05,
+    steps: int | None = None,
+    rate: float | None = None,
     parametrisation: Parametrisation = "fourier",
     clip: bool = True,
-    jitter: int = 2,
-    blur: float = 0.0,
+    jitter: int | None = None,
+    blur: float | None = None,
     blur_every: int = 4,
     l2: float = 0.0,
-    tv: float = 0.003,
+    tv: float | None = None,
     radius: float | None = None,
     **args: Any,
 ) -> Maxima:
@@ -231,7 +241,7 @@ def maximize(
         seed: Decides the noise.
         batch_size: Images per forward and backward pass.
         progress: Called with (steps done, steps in all).
-        steps: Steps of Adam.
+        steps: Steps of Adam. This, ``rate``, ``jitter``, ``blur`` and ``tv`` are by default those of :func:`usual`.
         rate: Adam learning rate.
         parametrisation: ``fourier`` optimises Fourier coefficients scaled by one over frequency; ``pixels`` pixels.
         clip: Whether pixels stay in [0, 1].
@@ -255,11 +265,15 @@ def maximize(
         >>> zoo.look.maximize("resnet20.digits", channels=[3, 8], steps=2).images.shape
         torch.Size([2, 1, 8, 8])
     """
-    ascent = Ascent(steps, rate, parametrisation, clip, jitter, blur, blur_every, l2, tv, radius)
+    asked = {"steps": steps, "rate": rate, "jitter": jitter, "blur": blur, "tv": tv}
     if restarts < 1:
         raise SpecError(f"restarts = {restarts} is invalid: expected at least 1.")
     with opened(model, **args) as network, reached(network, layer) as run:
         image = blank(network, size)
+        settings = usual(*image.shape[2:]) | {name: value for name, value in asked.items() if value is not None}
+        ascent = Ascent(
+            **settings, parametrisation=parametrisation, clip=clip, blur_every=blur_every, l2=l2, radius=radius
+        )
         with torch.no_grad():
             count = maps_of(run(image), layer).shape[1]
         chosen = range(min(10, count)) if channels is None else [channels] if isinstance(channels, int) else channels
@@ -271,7 +285,9 @@ def maximize(
         parts = [starts[first : first + batch_size] for first in range(0, len(starts), batch_size)]
         climbed: list[tuple[Tensor, Tensor, Tensor]] = []
         for group in parts:
-            report = _after(progress, steps * len(climbed), steps * len(parts)) if progress is not None else None
+            report = None
+            if progress is not None:
+                report = _after(progress, ascent.steps * len(climbed), ascent.steps * len(parts))
             climbed.append(_climb(network, run, layer, image, group, position, seed, ascent, report))
     inputs, values, noise = (torch.cat(found) for found in zip(*climbed, strict=True))
     values, noise = values.view(len(wanted), restarts), noise.view(len(wanted), restarts)

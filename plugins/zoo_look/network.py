@@ -1,5 +1,6 @@
 """A network under examination, which is left unchanged: its layers, their units, its rectifiers."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -328,31 +329,36 @@ class Deconvolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
-        return torch.relu(x)
+    def forward(context: Any, x: Tensor, ceiling: float) -> Tensor:
+        return _rectified(x, ceiling)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return torch.relu(gradients[0])
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return torch.relu(gradients[0]), None
 
 
 class Guided(torch.autograd.Function):
-    """ReLU whose backward pass lets through what is positive both in the gradient and in the forward pass.
+    """ReLU whose backward pass lets through what is positive in the gradient, where the forward pass was open.
 
-    Springenberg et al., "Striving for simplicity", 2014, section 3.4.
+    Springenberg et al., "Striving for simplicity", 2014, section 3.4. A ReLU6 is closed from 6 on, too.
     """
 
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
-        output = torch.relu(x)
+    def forward(context: Any, x: Tensor, ceiling: float) -> Tensor:
+        output = _rectified(x, ceiling)
+        context.ceiling = ceiling
         context.save_for_backward(output)
         return output
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (output,) = context.saved_tensors
-        found: Tensor = torch.ops.aten.threshold_backward(torch.relu(gradients[0]), output, 0)  # where it was open
-        return found
+        down: Tensor = torch.ops.aten.threshold_backward(torch.relu(gradients[0]), output, 0)
+        return (down if context.ceiling == math.inf else down * (output < context.ceiling)), None
+
+
+def _rectified(x: Tensor, ceiling: float) -> Tensor:
+    return torch.relu(x) if ceiling == math.inf else F.hardtanh(x, 0.0, ceiling)
 
 
 _RELUS: set[Any] = {F.relu, torch.relu, Tensor.relu}
@@ -367,7 +373,6 @@ _OTHERS: Mapping[Any, str] = {
     F.mish: "Mish",
     F.hardswish: "Hardswish",
     F.hardsigmoid: "Hardsigmoid",
-    F.relu6: "ReLU6",
     F.hardtanh: "Hardtanh",
     F.elu: "ELU",
     F.celu: "CELU",
@@ -390,8 +395,8 @@ _OTHERS: Mapping[Any, str] = {
 class Rectifiers(TorchFunctionMode):
     """A context within which ``rule`` computes every ReLU; forward passes stay what they are, bit by bit.
 
-    Without a rule, ReLUs are only watched. ``relus`` counts their calls, ``others`` those of other activations
-    by name; :meth:`before` knows what went into a ReLU.
+    A ReLU6, or another with a ceiling, is one. Without a rule, ReLUs are only watched. ``relus`` counts their calls,
+    ``others`` those of other activations by name; :meth:`before` knows what went into a ReLU.
     """
 
     def __init__(self, rule: type[torch.autograd.Function] | None = None) -> None:
@@ -405,13 +410,14 @@ class Rectifiers(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _OTHERS:
-            self.others[_OTHERS[func]] += 1
         if func in _JOINS and self.rule is None:
             return self._join(func, args, kwargs)
-        is_in_place = _is_relu(func, args, kwargs)
-        if is_in_place is None:
+        relu = _as_relu(func, args, kwargs)
+        if relu is None:
+            if func in _OTHERS:
+                self.others[_OTHERS[func]] += 1
             return func(*args, **kwargs)
+        is_in_place, ceiling = relu
         self.relus += 1
         x: Tensor = args[0] if args else kwargs["input"]
         if self.rule is None:
@@ -419,7 +425,7 @@ class Rectifiers(TorchFunctionMode):
             output: Tensor = func(*args, **kwargs)
             self._before[output] = before
             return output
-        output = self.rule.apply(x)
+        output = self.rule.apply(x, ceiling)
         return x.copy_(output) if is_in_place else output
 
     def _join(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -439,15 +445,23 @@ class Rectifiers(TorchFunctionMode):
         return found
 
 
-def _is_relu(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool | None:
-    """Returns whether this call is a ReLU in place (True), a ReLU (False) or something else (None)."""
-    if func in _RELUS:
-        return bool(kwargs.get("inplace", args[1] if len(args) > 1 else False))
+def _as_relu(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bool, float] | None:
+    """Returns whether a call that is a ReLU works in place, and its ceiling: 6 of a ReLU6, usually none (infinity)."""
+
+    def argument(place: int, name: str, default: Any) -> Any:
+        return kwargs.get(name, args[place] if len(args) > place else default)
+
+    if func in _RELUS or func is F.relu6:
+        return bool(argument(1, "inplace", False)), 6.0 if func is F.relu6 else math.inf
     if func in _IN_PLACE:
-        return True
+        return True, math.inf
     if func in _CLAMPS or func in _CLAMPS_IN_PLACE:
-        low = kwargs.get("min", args[1] if len(args) > 1 else None)
-        high = kwargs.get("max", args[2] if len(args) > 2 else None)
-        if isinstance(low, int | float) and low == 0 and high is None:
-            return func in _CLAMPS_IN_PLACE
-    return None
+        low, high, is_in_place = argument(1, "min", None), argument(2, "max", None), func in _CLAMPS_IN_PLACE
+    elif func is F.hardtanh:  # also what nn.ReLU6 calls
+        low, high = argument(1, "min_val", -1.0), argument(2, "max_val", 1.0)
+        is_in_place = bool(argument(3, "inplace", False))
+    else:
+        return None
+    if not (isinstance(low, int | float) and low == 0 and isinstance(high, int | float | None)):
+        return None
+    return is_in_place, math.inf if high is None else float(high)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-DRAWN = (".png", ".svg", ".pdf")
+DRAWN = (".png", ".webp", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,8 @@ class Look(ABC):
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def save(self, file: str | Path) -> Path:
-        """Writes ``file``, whole or not at all: drawn (.png, .svg, .pdf), facts (.json), tensors (.safetensors).
+        """Writes ``file``, whole or not at all: drawn (.png, .webp, .svg, .pdf), facts (.json), tensors
+        (.safetensors).
 
         The same result gives the same bytes. Raises :class:`DataError` for another kind of file.
         """
@@ -99,8 +100,11 @@ def drawn(figure: "Figure", suffix: str) -> bytes:
 
     buffer = BytesIO()
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    more: dict[str, Any] = {"dpi": 150, "metadata": dated.get(suffix)}
+    if suffix == ".webp":  # small, for a page
+        more = {"dpi": 110, "pil_kwargs": {"quality": 40}}
     with matplotlib.rc_context({"svg.hashsalt": "zoo"}):
-        figure.savefig(buffer, format=suffix[1:], dpi=150, metadata=dated[suffix])
+        figure.savefig(buffer, format=suffix[1:], **more)
     return buffer.getvalue()
 
 

@@ -99,6 +99,8 @@ def _scores(entry: Weights) -> str:
     for where, score in entry.scores.items():
         facts = [text_of(score.source), f"command {code_of(score.command)}" if score.command else ""]
         facts += [f"images {code_of(score.fingerprint)}" if score.fingerprint else ""]
+        facts += [f"mean ± standard deviation (trainings) {score.spread.words}" if score.spread else ""]
+        facts += [text_of(score.protocol.selection) if score.protocol else ""]
         facts += [f"top-5 {score.top5:.3f}%" if score.top5 is not None else ""]
         facts += [f"mean over classes {score.mean_class:.3f}%" if score.mean_class is not None else ""]
         text += f"\n\nOn {text_of(where)}: {'; '.join(filter(None, facts))}."

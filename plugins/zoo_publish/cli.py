@@ -27,7 +27,7 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
 
 
 @click.command(epilog="Example: zoo publish run --as resnet20.mine --to ./hub --dry-run")
-@click.argument("source", metavar="RUN|FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", metavar="RUN|RUNS|FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("--as", "name", required=True, metavar="ARCH.TAG", help="Name of the weights.")
 @click.option(
     "--to", required=True, metavar="HUB",
@@ -49,6 +49,7 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
     "--allow-uncommitted", is_flag=True,
     help="Publish a run without command or commit, or of uncommitted code; its card says so.",
 )  # fmt: skip
+@click.option("--outputs", type=options.NEW_FOLDER, metavar="DIR", help="Store the outputs of --evaluate in DIR.")
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--dry-run", is_flag=True, help="Show the files and the card; write nothing, connect to nothing.")
 @options.json
@@ -65,6 +66,7 @@ def publish(
 ) -> None:
     """Publish trained weights on a hub, or as a wheel.
 
+    Of RUNS, the folder of zoo train --seeds, the median training is published, with the spread of the scores of all.
     Uploads the weights, their model card, scores, probe and training record. Prints the manifest entry, pinned to the
     bytes and the commit. Never overwrites published weights.
 

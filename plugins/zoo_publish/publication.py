@@ -53,9 +53,14 @@ def publish(
     is_dry_run: bool = False,
     version: str | None = None,
     allow_uncommitted: bool = False,
+    outputs: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Publication:
     """Publishes ``source``, a run's directory or a safetensors file that describes itself, as ``arch.tag``.
+
+    Of a folder with trainings of several seeds, the median one is published: by its score on the images that it held
+    out, or by the first of ``evaluate_on`` if there are none. Its scores state the spread of all. ``outputs`` is a
+    folder for what the networks compute: ``NAME.safetensors``, or ``NAME/seedN.safetensors`` of each training.
 
     ``to`` is a directory, ``s3://...`` or what else fsspec writes, ``hf://owner/repo``, ``embedded:package/folder``, or
     ``wheel`` (``wheel:folder``): the file of a distribution of the release ``version`` (1.0), for a package index.
@@ -94,6 +99,7 @@ def publish(
             evaluate_on=evaluate_on,
             dtype=dtype,
             allow_uncommitted=allow_uncommitted,
+            outputs=outputs,
             progress=progress,
         )
         entry, present = made.entry, None if is_dry_run else place.held()

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from zoo import loading, manifest, names, registry
 from zoo.errors import PluginError, ProbeError, SpecError, TrainingError, WeightsError, ZooError
-from zoo.evaluation import Report, counting
+from zoo.evaluation import Report, counting, hook
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import resolve, safetensors_file
 from zoo.loading.network import timm_input_config
-from zoo.manifest import License, Protocol, Score, Weights
+from zoo.manifest import License, Protocol, Score, Spread, Weights
 from zoo.registry import Found
 from zoo.spec import API, Model, Preprocess
 from zoo.verify import probe
 from zoo_publish import card, wheel
 from zoo_publish.destination import Destination
-from zoo_publish.source import WEIGHTS, Run, Source, held_out, history, read, without_paths
+from zoo_publish.source import WEIGHTS, Run, Source, held_out, history, of_seeds, read, without_paths
 
 MEASURED = "measured by zoo evaluate"
 
@@ -46,10 +46,12 @@ def prepare(
     evaluate_on: tuple[tuple[str, str], ...] = (),
     dtype: str | None = None,
     allow_uncommitted: bool = False,
+    outputs: Path | None = None,
     progress: Any = None,
 ) -> Release:
     """Returns the release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
 
+    Of a folder with several trainings, it is that of the median one, and its scores have the spread of all.
     ``place`` is where it will lie; ``evaluate_on`` (data set, split) pairs that it is scored on; ``dtype`` is what
     tensors of more than one dimension are stored in. Raises :class:`TrainingError` if the
     run's record lacks command or commit, or the code was not committed, unless ``allow_uncommitted``.
@@ -58,7 +60,13 @@ def prepare(
     if not parsed.tag:
         raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
     model = registry.current().find(str(parsed._replace(tag="")))
-    content = read(source, model.model)
+    trainings = of_seeds(source, model.model)
+    seed: int | None = None
+    measured: Reports = {}
+    selection = ""
+    if trainings:
+        seed, measured, selection = _median(trainings, name, folder, model.model, evaluate_on, dtype, outputs, progress)
+    content = trainings[seed] if seed is not None else read(source, model.model)
     gaps = content.run.gaps if content.run else []
     if gaps and not allow_uncommitted:
         raise TrainingError(
@@ -73,16 +81,17 @@ def prepare(
     if isinstance(place, wheel.Wheel):
         wheel.refuse_size(weights)
     module, info = loading.build_from(weights, model.model)
-    scores = held_out(content) if dtype is None else {}  # what the run measured was in full precision
+    scores: dict[str, Score] = {}
     for data, split in evaluate_on:
-        report = evaluate(module, data, split, progress=progress)
-        if report.stated_by:
-            raise PluginError(
-                f"{report.stated_by} saw the labels of {data}: its score is its own account; nothing was published.",
-                hint=f"Update the plugin of {model.model.name} to contract {API}, or leave out --evaluate.",
-            )
+        of_each = measured.get((data, split), {})
+        report = of_each[seed] if seed is not None else _measure(module, data, split, _file(outputs, name), progress)
         dataset = str(without_paths(report.dataset))
-        scores[f"{dataset}/{report.split}"] = _score(name, dataset, report, _protocol(content, model.model))
+        score = _score(name, dataset, report, _protocol(content, model.model, selection))
+        spread = Spread.of({number: each.top1 for number, each in of_each.items()}) if of_each else None
+        scores[f"{dataset}/{report.split}"] = msgspec.structs.replace(score, spread=spread)
+    if dtype is None:  # what the run measured was in full precision
+        for where, score in held_out(content).items():
+            scores.setdefault(where, score)
     try:
         fresh = probe.take(module, info.preprocess)
     except ValueError:
@@ -120,8 +129,68 @@ def prepare(
         files = place.members(entry, model.model, text)
     elif place.has_card:
         files, text = _beside(entry, module, model, content, notes)
+    notes += [f"It has the seed {seed}: {selection}."] if selection else []
     notes += [f"The training cannot be repeated from its record: {'; '.join(gaps)}."] if gaps else []
     return Release(entry, weights, files, text, notes)
+
+
+Reports = dict[tuple[str, str], dict[int, Report]]
+"""Scores by data set and split, and by seed."""
+
+
+def _median(
+    trainings: dict[int, Source],
+    name: str,
+    folder: Path,
+    model: Model,
+    evaluate_on: tuple[tuple[str, str], ...],
+    dtype: str | None,
+    outputs: Path | None,
+    progress: Any,
+) -> tuple[int, Reports, str]:
+    """Scores all trainings; returns the seed of the median one, the scores, and how it was selected, in words.
+
+    It is the median by the score on held-out images, or, if none were held out, by the first score of ``evaluate_on``.
+    Of an even number, it is the lower one of the two in the middle.
+    """
+    kept = {seed: next(iter(held_out(source).values()), None) for seed, source in trainings.items()}
+    ranks = {seed: score.top1 for seed, score in kept.items() if score is not None and score.top1 is not None}
+    is_held_out = len(ranks) == len(trainings)
+    if not (is_held_out or evaluate_on):
+        raise TrainingError(
+            "The trainings have no score by which one is the median: they held out no images. Nothing was published.",
+            hint="--evaluate DATA scores them.",
+        )
+    reports: Reports = {of: {} for of in evaluate_on}
+    for seed, source in trainings.items():
+        file = folder / f"seed{seed}.safetensors"
+        safetensors_file.write(_stored(safetensors_file.read(source.file), dtype, source.file), file, source.about)
+        module, _ = loading.build_from(file, model)
+        for data, split in evaluate_on:
+            report = _measure(module, data, split, _file(outputs, f"{name}/seed{seed}"), progress)
+            reports[data, split][seed] = report
+        file.unlink()
+    if not is_held_out:
+        ranks = {seed: report.top1 for seed, report in reports[evaluate_on[0]].items()}
+    seed = sorted(ranks, key=lambda seed: (ranks[seed], seed))[(len(ranks) - 1) // 2]
+    by = "the images that each held out" if is_held_out else "this score, as none held out images"
+    return seed, reports, f"the median of {len(ranks)} trainings by {by}"
+
+
+def _measure(module: nn.Module, data: str, split: str, outputs: Path | None, progress: Any) -> Report:
+    if outputs is not None:
+        outputs.parent.mkdir(parents=True, exist_ok=True)
+    report = evaluate(module, data, split, outputs=outputs, progress=progress)
+    if report.stated_by:
+        raise PluginError(
+            f"{report.stated_by} saw the labels of {data}: its score is its own account; nothing was published.",
+            hint=f"Update the plugin of {report.model} to contract {API}, or leave out --evaluate.",
+        )
+    return report
+
+
+def _file(outputs: Path | None, name: str) -> Path | None:
+    return None if outputs is None else outputs / f"{name}.safetensors"
 
 
 def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
@@ -156,10 +225,16 @@ def _score(name: str, dataset: str, report: Report, protocol: Protocol | None) -
     )
 
 
-def _protocol(content: Source, model: Model) -> Protocol | None:
+def _protocol(content: Source, model: Model, selection: str) -> Protocol | None:
     """Returns what a run record says of the protocol; None without a run. An evaluate hook may take several views."""
     images = content.run.data.get("train") if content.run else None
-    return Protocol(trained_on=images.n, runs=1, views=None if model.evaluate else 1) if images and images.n else None
+    if content.run is None or not images or not images.n:
+        return None
+    if content.run.recipe.get("keep") == "best":
+        selection = ", ".join(filter(None, ("the best epoch on held-out images", selection)))
+    return Protocol(
+        trained_on=images.n, runs=1, views=1 if model.evaluate == hook.DEFAULT.evaluate else None, selection=selection
+    )
 
 
 def _epochs(given: Source, model: Model) -> int | None:

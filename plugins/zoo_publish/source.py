@@ -124,6 +124,49 @@ def read(path: Path, model: Model) -> Source:
     return Source(file, about, _run(file, about), log)
 
 
+def of_seeds(path: Path, model: Model) -> dict[int, Source]:
+    """Returns the trainings that ``zoo train --seeds`` made in the folder ``path``, by seed; {} if it is another one.
+
+    Raises :class:`TrainingError` if one is not finished, or differs from the first in more than its seed.
+    """
+    folders = [folder for folder in path.glob("seed*") if re.fullmatch(r"seed\d+", folder.name)]
+    if (path / WEIGHTS).exists() or not folders:
+        return {}
+    sources: dict[int, Source] = {}
+    for folder in sorted(folders, key=lambda folder: int(folder.name.removeprefix("seed"))):
+        source = read(folder, model)
+        first = next(iter(sources.values()), source)
+        facts, expected = _facts(source), _facts(first)
+        seed = facts.pop("seed")
+        if expected.pop("seed") == seed and sources:
+            raise TrainingError(f"{folder} has the seed of another training, {seed}. Nothing was published.")
+        if other := sorted(key for key in facts.keys() | expected if facts.get(key) != expected.get(key)):
+            raise TrainingError(
+                f"{folder} and {first.file.parent} differ in more than their seed: {', '.join(other)}. Nothing was "
+                "published.",
+                hint=f"Publish one of them: zoo publish {folder} ...",
+            )
+        sources[seed] = source
+    if len(sources) == 1:
+        raise TrainingError(
+            f"{path} has one training. Nothing was published.", hint=f"Publish it: zoo publish {folders[0]} ..."
+        )
+    return sources
+
+
+def _facts(source: Source) -> dict[str, Any]:
+    """Returns what the trainings of a group have in common, and the seed. Which images are held out depends on it."""
+    run = source.run or Run()
+    return {
+        **{key: source.about.get(key) for key in ("model", "args", "classes")},
+        **{f"recipe.{key}": value for key, value in run.recipe.items() if key != "seed"},
+        **{f"{role} images": (images.name, images.n) for role, images in run.data.items()},
+        "code": run.sources,
+        "init": run.init,
+        "seed": run.recipe.get("seed"),
+    }
+
+
 def held_out(source: Source) -> dict[str, Score]:
     """Returns the score of the network that was saved on the run's held-out images; {} if there are none.
 

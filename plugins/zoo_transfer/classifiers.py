@@ -6,6 +6,7 @@ The classifiers themselves are those of :mod:`zoo.training.classifiers`, which t
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from zoo.training.classifiers import (
     fit,
     require_sklearn,
 )
+from zoo_transfer import head
 from zoo_transfer.extraction import Features
 
 __all__ = [
@@ -76,12 +78,17 @@ def classify(
     test: Features | None = None,
     classifier: str = "linear_svm",
     settings: Mapping[str, Any] | None = None,
+    output: str | Path | None = None,
 ) -> Outcome:
     """Fits a classifier to the features ``train`` and scores it on ``test``.
 
-    Without ``test``, a stratified fifth of the training images is held out and scored, to choose settings. Raises
-    :class:`DataError` if the two are from different networks.
+    Without ``test``, a stratified fifth of the training images is held out and scored, to choose settings. With
+    ``output``, the network with this classifier as its head is written to this folder, which is then a name of it.
+    Raises :class:`DataError` if the two are from different networks, :class:`SpecError` if a classifier that is not
+    linear is to be a head.
     """
+    if output is not None:
+        head.require_linear(classifier)
     chosen = configure(classifier, settings)
     if test is None:
         train, test = _hold_out(train)
@@ -93,6 +100,9 @@ def classify(
     except ValueError as error:
         raise RecipeError(f"{classifier} cannot be fitted to {len(train)} images: {error}") from None
     seconds = time.perf_counter() - started
+    if output is not None:
+        network = head.with_head(train, estimator)
+        head.write(network, Path(output), train, classifier, msgspec.to_builtins(chosen))
     correct = int((predicted == test.labels.numpy()).sum())
     low, high = wilson(correct, len(test))
     return Outcome(
@@ -122,7 +132,7 @@ def _check_fit(train: Features, test: Features) -> None:
     if identity(train) != identity(test):
         raise DataError(
             f"Training and test features do not match:\n  training  {_describe(train)}\n  test      {_describe(test)}",
-            hint="Use one NAME, --weights and --layer for both: zoo features NAME --data DATA --split SPLIT -o FILE.",
+            hint="Use one NAME, --weights and --layer for both: zoo features NAME --data DATA --split SPLIT -o NEW.",
         )
     if train.origin.fingerprint == test.origin.fingerprint and train.origin.split == test.origin.split:
         log.warning("The test images are the training images, so the score does not generalise to other images.")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--layer", default="", metavar="MODULE", help="Use this submodule's pooled output.  [default: the head's input]"
 )
+@click.option("--untrained", is_flag=True, help="Use NAME as initialised from seed 0, to compare with.")
 @options.several(options.weights, options.batch_size(256), options.device)
 @options.several(options.moved("zoo bulk features PATTERN... --data DATA -o DIR"), options.json)
 def features(
@@ -26,6 +27,7 @@ def features(
     data: str,
     split: str,
     output: Path,
+    untrained: bool,
     as_json: bool,
     **keywords: Any,
 ) -> None:
@@ -37,7 +39,8 @@ def features(
     from zoo_transfer import extraction
 
     with stdout_to_stderr(), show_progress(f"features of {name}") as progress:
-        extracted = extraction.features(name, data, split, progress=progress, **keywords)
+        network = _untrained(name, keywords["weights"], keywords["device"]) if untrained else name
+        extracted = extraction.features(network, data, split, progress=progress, **keywords)
         sha256 = extracted.write(output)
     if as_json:
         import msgspec
@@ -47,6 +50,19 @@ def features(
     return echo(output)
 
 
+def _untrained(name: str, weights: Path | None, device: str | None) -> Any:
+    """Returns the network that ``name`` builds, as initialized from seed 0."""
+    import torch
+
+    from zoo.loading.create import create
+    from zoo.loading.resolve import model_named
+
+    if weights is not None or model_named(name, None).weights is not None:
+        raise click.UsageError("--untrained: expected the name of a model, without weights.")
+    torch.manual_seed(0)
+    return create(name, device=device)
+
+
 @click.command(epilog="Example: zoo classify train.safetensors test.safetensors --classifier knn")
 @click.argument("train", type=options.FILE)
 @click.argument("test", required=False, type=options.FILE)
@@ -54,22 +70,29 @@ def features(
     "--classifier", default="linear_svm", show_default=True, help="One of linear_svm, rbf_svm, logistic, knn, tree."
 )
 @options.pairs("--set", "settings", help="Change a setting of the classifier, such as C=0.1. Repeatable.")
+@options.output("Write the network with this head to DIR: a linear classifier.", options.NEW_FOLDER, required=False)
 @options.json
-def classify(train: Path, test: Path | None, classifier: str, settings: dict[str, str], as_json: bool) -> None:
+def classify(
+    train: Path, test: Path | None, classifier: str, settings: dict[str, str], output: Path | None, as_json: bool
+) -> None:
     """Fit another classifier to features and score it.
 
     TRAIN and TEST are files that zoo features wrote. Without TEST, a fifth of TRAIN is held out and scored: choose
-    settings this way, not on test images.
+    settings this way, not on test images. With -o, the network with this classifier as its head is kept: zoo predict
+    DIR uses it.
     """
     from zoo_transfer import classifiers, extraction
 
     with stdout_to_stderr():
         classifiers.configure(classifier, settings)
         tested = None if test is None else extraction.read(test)
-        outcome = classifiers.classify(extraction.read(train), tested, classifier, settings)
+        outcome = classifiers.classify(extraction.read(train), tested, classifier, settings, output)
     if as_json:
         return print_json(outcome)
-    return _print_outcome(outcome)
+    _print_outcome(outcome)
+    if output is not None:
+        echo(output / "model.safetensors")
+    return None
 
 
 def _text(value: Any) -> str:

@@ -121,7 +121,7 @@ def features(
     origin = Origin(
         model=info.model.name,
         weights=info.weights.name if info.weights is not None else str(info.file or ""),
-        network=_state_hash(network),
+        network=state_hash(network),
         layer=layer,
         data=images.name,
         split=images.split,
@@ -145,7 +145,7 @@ def read(file: str | Path) -> Features:
             raise ValueError(f"features are {values.dtype}, labels {labels.dtype}, expected float32 and int64")
     except (msgspec.ValidationError, LookupError, ValueError) as error:
         raise DataError(
-            f"{file} is not a features file: {error}.", hint=f"Create it with zoo features NAME --data DATA -o {file}."
+            f"{file} is not a features file: {error}.", hint="zoo features NAME --data DATA -o NEW_FILE writes one."
         ) from None
     check_labels(labels, len(origin.classes), str(file))
     return Features(values, labels, origin)
@@ -192,7 +192,7 @@ def _pool(output: Tensor, source: str) -> Tensor:
     return output.mean(dim=1) if output.ndim == 3 else output
 
 
-def _state_hash(model: nn.Module) -> str:
+def state_hash(model: nn.Module) -> str:
     hasher = sha256()
     for name, tensor in model.state_dict().items():
         hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -170,3 +170,20 @@ def test_names_of_classes_size_the_head() -> None:
             zoo.create("resnet20", class_names=wrong)
     with pytest.raises(SpecError, match="class_names are 2"):
         zoo.create("resnet20", class_names=["ant", "bee"], num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("features", "RUN", "--data", "PHOTOS", "-o", "RUN/model.safetensors"),
+        ("evaluate", "RUN", "--data", "PHOTOS", "--outputs", "RUN/model.safetensors"),
+        ("look", "filters", "RUN", "-o", "RUN/model.safetensors"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_output_replaces_a_network(words: tuple[str, ...], run: Path, photos: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    refused = ask_warm(*(place_in(word, {"RUN": run, "PHOTOS": photos}) for word in words))
+    assert refused.exit_code == 2
+    assert "holds a network of resnet8" in refused.stderr
+    assert (run / "model.safetensors").read_bytes() == before

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_ind
 from support.command import ask_warm, printed, told
 from support.loaded import load
 
@@ -55,8 +55,8 @@ def stored(file: Path, logits: torch.Tensor, labels: list[int], data: str = "noi
 
 
 def test_the_answers_of_all_weights_are_there_with_the_counts_of_the_manifests(rows: dict[str, Any]) -> None:
-    assert len(embedded()) == 37
-    assert list(rows) == [weights.name for weights in embedded()]
+    assert len(embedded()) == 40
+    assert [name for name in rows if "/" not in name] == [weights.name for weights in embedded()]
     hashes = {about.name: (about.sha256, about.data, about.fingerprint) for about in answers.contents().weights}
     for weights in embedded():
         [(data, score)] = weights.scores.items()
@@ -67,9 +67,45 @@ def test_the_answers_of_all_weights_are_there_with_the_counts_of_the_manifests(r
         assert hashes[weights.name] == (weights.sha256, data, score.fingerprint)
 
 
+def test_the_answers_of_every_training_of_a_spread_are_there_with_its_score(rows: dict[str, Any]) -> None:
+    names = set()
+    for weights in embedded():
+        [score] = weights.scores.values()
+        for seed, top1 in zip(score.spread.seeds, score.spread.top1, strict=True) if score.spread else ():
+            name = f"{weights.name}/seed{seed}"
+            names.add(name)
+            assert 100 * (rows[name]["label"] == rows[name]["class"]).mean() == pytest.approx(top1)
+            assert evaluation.read_answers(name).predicted.tolist() == rows[name]["class"].tolist()
+    assert names == {name for name in rows if "/" in name}
+    assert len(names) >= 20
+    with pytest.raises(WeightsError, match="seed10 are published") as caught:
+        evaluation.read_answers("dtp_mlp.mnist_50k/seed10")
+    assert "seed0, seed1" in caught.value.hint
+
+
+def test_the_means_of_trainings_are_compared_by_welchs_test(rows: dict[str, Any]) -> None:
+    names = ("dtp_mlp.mnist_50k", "dtp_mlp.mnist_backprop")
+    right = [
+        [100 * (of["label"] == of["class"]).mean() for name, of in rows.items() if name.startswith(f"{weights}/")]
+        for weights in names
+    ]
+    expected = ttest_ind(*right, equal_var=False)
+    [pair] = told("results", "compare", *names)["pairs"]
+    interval = expected.confidence_interval(0.95)
+    assert pair["trainings"]["p"] == pytest.approx(expected.pvalue, rel=1e-6)
+    assert pair["trainings"]["interval"] == pytest.approx([interval.low, interval.high], abs=1e-6)
+    assert pair["trainings"]["difference"] == pytest.approx(np.mean(right[0]) - np.mean(right[1]), abs=1e-3)
+    assert f"p = {expected.pvalue:.3g}, of the means over trainings" in printed("results", "compare", *names)
+    assert told("results", "compare", "resnet20.c10", "plain20.c10")["pairs"][0]["trainings"] is None
+
+
+def test_the_hardest_images_are_those_of_networks_that_ship() -> None:
+    assert not any("/" in name for name in evaluation.hardest("mnist").weights)
+
+
 def test_the_file_is_small_and_a_row_group_is_one_weights() -> None:
     assert FILE.stat().st_size < 2e6
-    assert parquet.read_metadata(FILE).num_row_groups == 37
+    assert parquet.read_metadata(FILE).num_row_groups == 63
 
 
 @pytest.mark.parametrize("name", ["resnet20.digits", "resnet20.digits_robust"])

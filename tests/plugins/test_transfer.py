@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.data import ImageSet
-from zoo.errors import DataError, RecipeError, TrainingError, UnknownNameError, WeightsError, ZooError
+from zoo.errors import DataError, RecipeError, SpecError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.loading import safetensors_file
 from zoo.training import Recipe, optimization
 from zoo.training.optimization import by_layer, freeze
@@ -617,6 +617,39 @@ def test_features_then_a_classifier_from_the_command_line(tmp_path: Path, start:
     assert (answer.exit_code, "is not a features file" in answer.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("name", ["logistic", "linear_svm"])
+@pytest.mark.parametrize("count", [2, 10])
+def test_a_fitted_classifier_is_the_head_of_a_network(name: str, count: int, tmp_path: Path) -> None:
+    """Its outputs are those of scikit-learn's pipeline on the features, which knows no network."""
+    digits = {split: zoo.data.load("digits", split) for split in ("train", "test")}
+    chosen = {split: images.subset(torch.where(images.labels < count)[0], split) for split, images in digits.items()}
+    parts = [extraction.features("resnet20.digits_robust", images) for images in chosen.values()]
+    outcome = classify(*parts, name, output=tmp_path / "head")
+    network = zoo.create(str(tmp_path / "head")).eval()
+    transform = zoo.preprocess(network)
+    images = torch.stack([transform(chosen["test"].image(i)) for i in range(len(chosen["test"]))])
+    with torch.inference_mode():
+        logits = network(images)[:, :count]
+    oracle = classifiers.fit(name, classifiers.configure(name), parts[0].features, parts[0].labels)
+    assert logits.argmax(1).tolist() == oracle.predict(parts[1].features.numpy()).tolist()
+    if name == "logistic":
+        expected = torch.from_numpy(oracle.predict_proba(parts[1].features.numpy())).float()
+        torch.testing.assert_close(logits.softmax(1), expected, rtol=1e-3, atol=1e-4)
+    assert zoo.evaluate(network, chosen["test"]).correct == outcome.correct
+    assert "fitted by zoo classify to resnet20.digits_robust" in zoo.info(str(tmp_path / "head"))["file"]["origin"]
+
+
+def test_only_a_linear_classifier_of_the_heads_input_is_a_head(tmp_path: Path, start: Path) -> None:
+    train = corners(20, split="train", seed=0)
+    with pytest.raises(SpecError, match="knn is not linear"):
+        classify(train, train, "knn", output=tmp_path / "head")
+    with pytest.raises(DataError, match="is not the network that computed"):
+        classify(*(points(torch.randn(20, 64), torch.arange(20) % 2, weights="resnet20.digits"),) * 2, output=tmp_path)
+    with pytest.raises(DataError, match="not the input of the head"):
+        classify(*(points(torch.randn(20, 64), torch.arange(20) % 2, layer="layer1"),) * 2, output=tmp_path)
+    assert not (tmp_path / "head").exists()
+
+
 QUICK = ("--recipe", "default", "--set", "input_size=8", "--set", "epochs=2", "--set", "batch_size=20")
 
 
@@ -629,7 +662,7 @@ def test_the_weights_name_the_architecture_and_a_pause_says_how_to_go_on(
     command = shlex.split(answer.stderr.strip().splitlines()[-1])
     answer = ask(*command[1:])
     assert answer.exit_code == 0, answer.output
-    assert f"zoo evaluate resnet20 --data {shades}" in answer.stderr
+    assert f"zoo evaluate {tmp_path / 'run'} --data {shades}" in answer.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["init"]["weights"], config["recipe"]["freeze"]) == (str(start), ["backbone", "bn1"])
 
@@ -644,3 +677,15 @@ def test_without_a_model_or_weights_that_name_it_there_is_nothing_to_train(tmp_p
     answer = ask("train", "resnet20", "--freeze", "a", "--set", "freeze=b", "--data", shades, "-o", tmp_path / "run")
     assert answer.exit_code == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_features_of_an_untrained_network_are_those_of_seed_0(tmp_path: Path) -> None:
+    file = tmp_path / "test.safetensors"
+    done = ask("features", "resnet20", "--untrained", "--data", "digits", "--split", "test", "-o", file)
+    assert done.exit_code == 0, done.stderr
+    torch.manual_seed(0)
+    expected = zoo.features(zoo.create("resnet20"), "digits", "test")
+    assert torch.equal(extraction.read(file).features, expected.features)
+    refused = ask("features", "resnet20.digits", "--untrained", "--data", "digits", "-o", file)
+    assert refused.exit_code == 2
+    assert "without weights" in refused.stderr

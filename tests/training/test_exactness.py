@@ -332,3 +332,32 @@ def test_pieces_even_or_not_add_up_to_the_batch_in_float64(tmp_path: Path, piece
     for key, value in expected.items():
         assert value.dtype == torch.float64
         torch.testing.assert_close(got[key], value, rtol=1e-12, atol=1e-14)
+
+
+def test_the_kept_networks_are_those_of_shorter_and_of_resumed_trainings(tmp_path: Path) -> None:
+    words = ["train", "resnet8", "--data", "digits", "--recipe", "default", "--device", "cpu"]
+    words += ["--set", "epochs=3", "--set", "schedule=constant"]  # so that a shorter training begins alike
+    whole, paused = tmp_path / "whole", tmp_path / "paused"
+    assert ask(*words, "--keep-epochs", "0,1,3", "-o", whole).exit_code == 0
+    assert sorted(file.name for file in (whole / "epochs").iterdir()) == [
+        "0.safetensors",
+        "1.safetensors",
+        "3.safetensors",
+    ]
+    short = tmp_path / "short"
+    assert ask(*words[:-4], "--set", "epochs=1", *words[-2:], "-o", short).exit_code == 0
+    assert_same_tensors(whole / "epochs/1.safetensors", short / "model.safetensors")
+    assert_same_tensors(whole / "epochs/3.safetensors", whole / "model.safetensors")
+    assert ask(*words, "--keep-epochs", "0,1,3", "--stop-after", "1", "-o", paused).exit_code == 0
+    (paused / "epochs/0.safetensors").unlink()
+    assert ask("train", "--resume", "-o", paused, "--keep-epochs", "0,1,3").exit_code == 0
+    assert_same_tensors(whole / "epochs/3.safetensors", paused / "epochs/3.safetensors")
+    assert not (paused / "epochs/0.safetensors").exists()  # a resumed run does not know it any more
+    refused = ask(*words, "--keep-epochs", "0,x", "-o", tmp_path / "no")
+    assert (refused.exit_code, "numbers of epochs" in refused.stderr) == (2, True)
+
+
+def assert_same_tensors(left: Path, right: Path) -> None:
+    first, second = load_file(left), load_file(right)
+    assert first.keys() == second.keys()
+    assert all(map(torch.equal, first.values(), second.values()))

@@ -101,12 +101,13 @@ class Root(Commands):
         except click.NoSuchOption as error:
             name = (error.ctx.info_name if error.ctx is not None else "") or ""
             command, used = super().get_command(context, name), error.ctx and error.ctx.command
-            for option, tool in self.variants(command, name).items():
-                variant = _command_of(f"{name} {option}", tool)
-                if variant is used and _declares(command, error.option_name):
-                    raise click.UsageError(f"{error.option_name} and {option} exclude each other.", error.ctx) from None
-                if variant is not used and _declares(variant, error.option_name):
-                    raise click.UsageError(f"{error.option_name} needs {option}.", error.ctx) from None
+            variants = {of: _command_of(f"{name} {of}", tool) for of, tool in self.variants(command, name).items()}
+            option = next((of for of, variant in variants.items() if variant is used), None)
+            if option is not None and (error.option_name in variants or _declares(command, error.option_name)):
+                raise click.UsageError(f"{error.option_name} and {option} exclude each other.", error.ctx) from None
+            needed = [of for of, variant in variants.items() if _declares(variant, error.option_name)]
+            if option is None and needed:
+                raise click.UsageError(f"{error.option_name} needs {' or '.join(needed)}.", error.ctx) from None
             raise
 
     def _tools(self) -> dict[str, "Tool"]:

@@ -78,7 +78,11 @@ def predict(
 @click.command(epilog="Example: zoo evaluate resnet20.digits --check")
 @options.several(options.one_name(bulk="evaluate"), options.data, options.split, options.weights, options.args)
 @click.option(
-    "--outputs", type=options.NEW_FILE, metavar="FILE", help="Store logits and images' identities as safetensors."
+    "--outputs",
+    type=options.NEW_FILE,
+    metavar="FILE",
+    callback=options.keep_network,
+    help="Store logits and images' identities as safetensors.",
 )
 @click.option(
     "--mistakes", type=options.NEW_FOLDER, metavar="DIR", help="Write confusion.csv and mistakes.csv to DIR; show them."

@@ -11,7 +11,7 @@ from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
 from zoo.loading import create, resolve
-from zoo.manifest import Probe, Score, Weights
+from zoo.manifest import Probe, Score, Spread, Weights
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
 from zoo.training import choice, reproduce
@@ -128,7 +128,8 @@ def _facts_of_weights(match: Found) -> list[tuple[str, str]]:
         ("probe", _probe(weights.probe) if weights.probe else "none"),
     ]
     for split, score in weights.scores.items():
-        facts += [(f"on {split}", _score(score)), ("", ", ".join(weights.protocol_of(score).words().values()))]
+        facts += [(f"on {split}", _score(score)), ("", _spread(score.spread) if score.spread else "")]
+        facts += [("", ", ".join(weights.protocol_of(score).words().values()))]
         facts += [("published", text) for text in _published(match, weights, split)]
     return facts
 
@@ -137,7 +138,7 @@ def _published(match: Found, weights: Weights, split: str) -> list[str]:
     """Returns what others report for this network and data set, and where their protocol differs."""
     ours = weights.protocol_of(weights.scores[split])
     texts = []
-    for figure in choice.published(match.plugin, match.model.name):
+    for figure in choice.published(match.plugin, match.model.name, weights.args):
         if figure.data == split.partition("/")[0]:
             text, difference = f"{figure.figure}, {figure.reference}", figure.protocol.beside(ours)
             texts.append(f"{text}; its protocol: {difference}" if difference else text)
@@ -193,6 +194,12 @@ def _score(score: Score) -> str:
         whole = f"{score.n + len(score.without):,}: {score.bounds[0]:.2f} to {score.bounds[1]:.2f}%"
         images += f" ({len(score.without)} of the data set are left out; on all {whole})"
     return ", ".join(filter(None, [*parts, images, score.source]))
+
+
+def _spread(spread: Spread) -> str:
+    """Returns mean, standard deviation and the scores of all trainings."""
+    each = ", ".join(f"{value:g}" for value in spread.top1)
+    return f"trainings {spread.words}; with the seeds {', '.join(map(str, spread.seeds))}: {each}"
 
 
 def _interval(share: float, score: Score) -> str:

@@ -153,7 +153,7 @@ def print_weights(listed: list[tuple[Listed, Weights]], here: set[str]) -> None:
                 f"{entry.name}.{weights.tag}",
                 "" if (source := _source(entry, weights)).is_builtin else source.distribution,
                 _params(entry, weights),
-                f"{score.top1:.2f}%" if score and score.top1 is not None else "",
+                "" if not score or score.top1 is None else score.spread.words if score.spread else f"{score.top1:.2f}%",
                 split,
                 ("fitted" if entry.model.fitted else "") if weights.epochs is None else str(weights.epochs),
                 weights.license.weights,

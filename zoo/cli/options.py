@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from zoo import registry
 from zoo.cli.output import echo, print_json
-from zoo.errors import UnknownNameError
+from zoo.errors import UnknownNameError, WeightsError
 from zoo.registry.listing import list_models
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgb]?)", re.IGNORECASE)
@@ -89,6 +90,14 @@ def check_pairs(context: click.Context, parameter: click.Parameter, values: tupl
     return pairs
 
 
+def check_epochs(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Reads numbers of epochs: ``0,1,2,5``."""
+    numbers = [text.strip() for text in value.split(",") if text.strip()]
+    if not all(text.isdigit() for text in numbers):
+        raise click.BadParameter(f"{value!r} are not numbers of epochs, such as 0,1,2,5.")
+    return tuple(sorted({int(text) for text in numbers}))
+
+
 def read_args(pairs: dict[str, str]) -> dict[str, Any]:
     """Arguments of a build function, their values read as TOML; a bare word is a string."""
     from zoo.system.toml import read_value
@@ -151,13 +160,24 @@ def choice(*names: str, values: Sequence[str], help: str) -> Option:
     return click.option(*names, type=click.Choice(values), default=values[0], show_default=True, help=help)
 
 
+def keep_network(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Returns the file to write; raises an error for one that holds a network, which the command would replace."""
+    if value is not None and value.is_file():
+        from zoo.loading import safetensors_file
+
+        with suppress(WeightsError):
+            if "num_classes" in (about := safetensors_file.metadata(value)):
+                raise click.BadParameter(f"{value} holds a network of {about.get('model')}: choose another file.")
+    return value
+
+
 def output(help: str, kind: click.Path = NEW_FILE, required: bool = True, suffix: str = "") -> Option:
     """Returns the option ``-o``; a file without ``suffix`` is an error before the work begins."""
 
     def check(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
         if value is not None and not value.name.endswith(suffix):
             raise click.BadParameter(f"{value}: the output must be a {suffix} file. Use -o {value}{suffix}.")
-        return value
+        return value if suffix != ".safetensors" else keep_network(context, parameter, value)
 
     metavar = "FILE" if kind.file_okay else "DIR"
     return click.option("-o", "--output", type=kind, required=required, metavar=metavar, callback=check, help=help)
@@ -254,6 +274,10 @@ recorded_device: Option = click.option(
 checkpoint_every: Option = click.option(
     "--checkpoint-every", default=0, type=click.IntRange(min=0), metavar="STEPS",
     help="Also write a checkpoint every STEPS steps.",
+)  # fmt: skip
+keep_epochs: Option = click.option(
+    "--keep-epochs", "keep_epochs", metavar="N,N,N", callback=check_epochs, default="",
+    help="Keep the network after these epochs in DIR/epochs.",
 )  # fmt: skip
 limit: Option = click.option("--limit", type=POSITIVE, metavar="N", help="Use N evenly spaced images.  [default: all]")
 threads: Option = click.option(

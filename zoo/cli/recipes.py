@@ -124,6 +124,7 @@ _SAID = {
 @options.output("Write the run to DIR.  [default: reproduced/NAME.TAG]", options.NEW_FOLDER, required=False)
 @click.option("--resume", is_flag=True, help="Resume the run in DIR.")
 @options.checkpoint_every
+@options.keep_epochs
 @click.option("--data", help="Name or path of the data set.  [default: the record's]")
 @click.option("--init", metavar="FILE", help="Weights that the training started from.  [default: the record's]")
 @click.option("--teacher", metavar="FILE", help="Weights that the training learned from.  [default: the record's]")

@@ -12,7 +12,7 @@ from zoo.cli.group import Commands
 from zoo.cli.output import echo, note, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from zoo.evaluation.agreement import Agreement
+    from zoo.evaluation.agreement import Agreement, Trainings
     from zoo.evaluation.metrics import Metrics
     from zoo.results import Change, Row, Speed
 
@@ -219,7 +219,8 @@ def compare(names: tuple[str, ...], as_json: bool) -> None:
 
     Counts the images that both of two networks classify correctly, one alone, or neither, of each class, too, and how
     many errors they share. McNemar's exact test says whether one is better; of more than two, each pair is tested, and
-    p-values are corrected by Holm's method. NAME is weights that ship with Zoo, or a file that zoo evaluate --outputs
+    p-values are corrected by Holm's method. Of two whose scores are of several trainings, Welch's t-test compares the
+    means. NAME is weights that ship with Zoo, or a file that zoo evaluate --outputs
     wrote.
     """
     from zoo.evaluation import agreement
@@ -245,6 +246,7 @@ def _print_agreement(pair: "Agreement") -> None:
             ("only the second", f"{pair.only_second:,}"),
             ("neither", f"{pair.neither:,}"),
             ("McNemar's test", f"p = {pair.p:.3g}, exact, two-sided"),
+            *_facts_of_trainings(pair.trainings),
             (
                 "shared errors",
                 overlap and f"{overlap} of the first's {wrong:,}; {100 * pair.overlap_by_chance:.2f}% if independent",
@@ -258,6 +260,16 @@ def _print_agreement(pair: "Agreement") -> None:
     ]
     echo()
     print_table(titles, rows, right=titles[1:])
+
+
+def _facts_of_trainings(of: "Trainings | None") -> list[tuple[str, str]]:
+    if of is None:
+        return []
+    interval = f"95% interval {of.interval[0]:.2f} to {of.interval[1]:.2f}"
+    return [
+        ("trainings", f"{of.first.words} and {of.second.words}: {of.difference:+.2f}, {interval}"),
+        ("Welch's test", f"p = {of.p:.3g}, of the means over trainings, two-sided"),
+    ]
 
 
 def _print_pairs(pairs: "Sequence[Agreement]") -> None:

@@ -81,6 +81,7 @@ def _instead_of(option: str, words: list[str]) -> str:
 @options.output("Write the run to DIR.", options.NEW_FOLDER)
 @click.option("--resume", is_flag=True, help="Resume the run in DIR; --set epochs=N makes it longer.")
 @options.checkpoint_every
+@options.keep_epochs
 @click.option("--stop-after", type=options.POSITIVE, metavar="EPOCHS", help="Pause after this epoch, ready to resume.")
 @options.several(options.training_device, options.json)
 @click.pass_context
@@ -162,6 +163,7 @@ def _resume_command(parameters: dict[str, Any]) -> str:
     words = ["zoo", "train", "--resume", "-o", str(parameters["output"])]
     words += ["--device", parameters["device"]] if parameters["device"] else []
     words += ["--checkpoint-every", str(parameters["checkpoint_every"])] if parameters["checkpoint_every"] else []
+    words += ["--keep-epochs", ",".join(map(str, kept))] if (kept := parameters["keep_epochs"]) else []
     return shlex.join(words)
 
 

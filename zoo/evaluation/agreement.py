@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from zoo.errors import DataError, SpecError
+from zoo.errors import DataError, SpecError, ZooError
 from zoo.evaluation.answers import AnswerSet, aligned, contents, read_answers, read_row
-from zoo.statistics import holm, mcnemar, wilson
+from zoo.loading import resolve
+from zoo.manifest import Spread
+from zoo.statistics import holm, mcnemar, welch, wilson
 
 
 class OfClass(msgspec.Struct, frozen=True):
@@ -27,6 +29,19 @@ class OfClass(msgspec.Struct, frozen=True):
     corrected: float
 
 
+class Trainings(msgspec.Struct, frozen=True):
+    """The difference of two means of top-1 over trainings, in per cent, with its 95% ``interval``.
+
+    ``p`` is that of Welch's t-test, two-sided: are the means those of one and the same?
+    """
+
+    first: Spread
+    second: Spread
+    difference: float
+    interval: tuple[float, float]
+    p: float
+
+
 class Agreement(msgspec.Struct, frozen=True):
     """Two networks on the ``n`` images that both classified.
 
@@ -37,6 +52,9 @@ class Agreement(msgspec.Struct, frozen=True):
 
     ``overlap`` is the share of the first's errors that the second makes, too, and ``overlap_by_chance`` what it would
     be if the errors were independent: the second's share of errors. The former is None if the first makes none.
+
+    All of this is about these two networks. ``trainings`` compares the ways in which they were trained, if the scores
+    of both have a spread.
     """
 
     first: str
@@ -54,6 +72,7 @@ class Agreement(msgspec.Struct, frozen=True):
     overlap: float | None
     overlap_by_chance: float
     classes: list[OfClass]
+    trainings: Trainings | None = None
 
 
 def compare(first: str | Path, second: str | Path) -> Agreement:
@@ -133,7 +152,29 @@ def _agreement(first: AnswerSet, second: AnswerSet) -> Agreement:
         overlap=neither / (only_second + neither) if only_second + neither else None,
         overlap_by_chance=(only_first + neither) / n,
         classes=[msgspec.structs.replace(row, corrected=value) for row, value in zip(rows, corrected, strict=True)],
+        trainings=_trainings(first, second),
     )  # fmt: skip
+
+
+def _trainings(first: AnswerSet, second: AnswerSet) -> Trainings | None:
+    spreads = [_spread(answers) for answers in (first, second)]
+    if spreads[0] is None or spreads[1] is None:
+        return None
+    try:
+        p, low, high = welch(spreads[0].top1, spreads[1].top1)
+    except ValueError:  # none of the scores differ
+        return None
+    return Trainings(spreads[0], spreads[1], spreads[0].mean - spreads[1].mean, (low, high), p)
+
+
+def _spread(answers: AnswerSet) -> Spread | None:
+    """Returns the spread of the score that the answers are about."""
+    try:
+        weights = resolve.find(answers.name).weights
+    except ZooError:  # a file, or a training of several
+        return None
+    score = weights.scores.get(answers.data) if weights is not None else None
+    return score.spread if score is not None and score.fingerprint == answers.fingerprint else None
 
 
 class HardImage(msgspec.Struct, frozen=True):
@@ -179,7 +220,11 @@ def hardest(data: str, limit: int = 20) -> Hardest:
         (24, [0, 0, 0])
     """
     every = contents()
-    rows = [row for row, about in enumerate(every.weights) if data in (about.data, about.data.rpartition("/")[0])]
+    rows = [
+        row
+        for row, about in enumerate(every.weights)
+        if about.ships and data in (about.data, about.data.rpartition("/")[0])
+    ]
     if not rows:
         there = ", ".join(sorted({about.data for about in every.weights}))
         raise DataError(f"No answers on {data} are published.", hint=f"There are answers on {there}.")

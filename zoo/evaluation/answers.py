@@ -1,6 +1,7 @@
 """Answers, the class and the confidence that a network gives each image: published ones, and those of files.
 
-``weights_manifest/answers.parquet`` has the answers of all weights that ship with Zoo; ``docs/answers.py`` stores them.
+``weights_manifest/answers.parquet`` has the answers of all weights that ship with Zoo, and of the other trainings of
+those whose scores have a spread; ``docs/answers.py`` stores them.
 """
 
 import functools
@@ -25,12 +26,20 @@ KEY = "zoo"
 
 
 class Published(msgspec.Struct, frozen=True):
-    """The weights ``name`` with this hash, whose answers to images of ``data`` are one row group."""
+    """The weights ``name`` with this hash, whose answers to images of ``data`` are one row group.
+
+    ``NAME/seed3`` is one of the trainings of which ``NAME`` is the median.
+    """
 
     name: str
     sha256: str
     data: str
     fingerprint: str
+
+    @property
+    def ships(self) -> bool:
+        """Whether these weights ship with Zoo: of a training of several, the answers alone do."""
+        return "/" not in self.name
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -122,8 +131,8 @@ def read_answers(source: str | Path) -> AnswerSet:
     """Reads the answers of weights to the images of their claim, without computing anything.
 
     Args:
-        source: Weights that ship with Zoo, a model for its default weights, or a file that :func:`zoo.evaluate` wrote
-            (``outputs``).
+        source: Weights that ship with Zoo, a model for its default weights, ``NAME/seedN`` for one of the trainings of
+            which the weights ``NAME`` are the median, or a file that :func:`zoo.evaluate` wrote (``outputs``).
 
     Returns:
         Class and confidence of each image. Published confidences are rounded to four decimals.
@@ -142,11 +151,15 @@ def read_answers(source: str | Path) -> AnswerSet:
     """
     if Path(source).suffix == ".safetensors" or Path(source).is_file():
         return _of_file(Path(source))
-    weights = resolve.weights_for(resolve.find(str(source)))
+    name, is_of_seed, _ = str(source).partition("/seed")
+    weights = resolve.weights_for(resolve.find(name if is_of_seed else str(source)))
     every = contents()
     for row, about in enumerate(every.weights):
-        if weights.sha256 == about.sha256:
+        if about.name == str(source) if is_of_seed else weights.sha256 == about.sha256:
             return read_row(every, row)
+    if is_of_seed:
+        there = [about.name.rpartition("/")[2] for about in every.weights if about.name.startswith(f"{weights.name}/")]
+        raise WeightsError(f"No answers of {source} are published.", hint=f"There are {', '.join(there) or 'none'}.")
     raise WeightsError(
         f"No answers of {weights.name} are published.",
         hint=f"zoo evaluate {weights.name} --outputs FILE.safetensors stores them: give that file instead.",

@@ -217,6 +217,35 @@ def info_of(model: "nn.Module") -> "ModelInfo":
     return info
 
 
+def save(model: "nn.Module", file: Path, *, origin: str, **facts: Any) -> None:
+    """Writes a network with all that is needed to use it again: ``zoo.create(file)``. Its folder then is a run's.
+
+    Args:
+        model: A network with its ``zoo_info``.
+        file: The safetensors file.
+        origin: Where its tensors come from, in words.
+        facts: Further metadata, which JSON can hold.
+    """
+    import msgspec
+
+    from zoo.loading import safetensors_file
+
+    info = info_of(model)
+    about = {
+        "model": info.model.name,
+        "args": info.args,
+        "preprocess": msgspec.to_builtins(info.preprocess),
+        "classes": info.classes,
+        "class_names": info.class_names,
+        "num_classes": len(info.class_names),
+        "in_chans": info.preprocess.input_size[0],
+        "origin": origin,
+        **registry.current().distribution_of(info.model),
+        **facts,
+    }
+    safetensors_file.write(model.state_dict(), file, about)
+
+
 def require_classes(model: "nn.Module") -> None:
     """Raises :class:`WeightsError` for a network without classes."""
     if getattr(model, "num_classes", None) == 0:

@@ -98,7 +98,7 @@ def model_in(file: str | Path) -> str:
     if not isinstance(model, str):
         raise WeightsError(
             f"{file} does not name its model.",
-            hint=f"Name it: zoo.create(MODEL, weights={str(file)!r}), or MODEL --weights {file}.",
+            hint=f"Name it: MODEL --weights {file}, zoo train MODEL --init {file} or zoo.create(MODEL, weights=...).",
         )
     return model
 

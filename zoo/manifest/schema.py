@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, time
 from itertools import pairwise
 from math import isfinite
+from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -104,6 +105,48 @@ def _counted(count: float | None, noun: str) -> str:
     return f"{number} {noun}{'' if count == 1 else 's'}"
 
 
+class Spread(Entry, frozen=True):
+    """Scores of trainings that differ in their seed alone: of the same data, images and protocol as the one beside.
+
+    Args:
+        mean: Mean of their top-1, in per cent.
+        deviation: Sample standard deviation of their top-1 (n - 1), in per cent.
+        seeds: The seeds.
+        top1: Top-1 of each training, in the order of the seeds.
+    """
+
+    mean: Percent
+    deviation: Percent
+    seeds: Annotated[tuple[Count, ...], msgspec.Meta(min_length=2)]
+    top1: Annotated[tuple[Percent, ...], msgspec.Meta(min_length=2)]
+
+    @classmethod
+    def of(cls, top1: Mapping[int, float]) -> "Spread":
+        """Returns the spread of top-1 by seed, in per cent."""
+        values = [round(value, 4) for value in top1.values()]
+        return cls(round(fmean(values), 4), round(stdev(values), 4), tuple(top1), tuple(values))
+
+    @property
+    def n(self) -> int:
+        """The number of trainings."""
+        return len(self.seeds)
+
+    @property
+    def words(self) -> str:
+        """Mean, standard deviation and number of trainings: ``98.04 ± 0.09 (10)``."""
+        return f"{self.mean:.2f} ± {self.deviation:.2f} ({self.n})"
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) != len(self.top1) or len({*self.seeds}) != self.n:
+            raise ValueError(f"spread: {len({*self.seeds})} different seeds, but {len(self.top1)} top1")
+        mean, deviation = fmean(self.top1), stdev(self.top1)
+        if abs(mean - self.mean) > 0.01 or abs(deviation - self.deviation) > 0.01:
+            raise ValueError(
+                f"spread: mean = {self.mean:g} and deviation = {self.deviation:g}, but those of top1 are "
+                f"{mean:.4f} and {deviation:.4f}"
+            )
+
+
 class Score(Entry, frozen=True):
     """A result on one split of one data set.
 
@@ -120,6 +163,7 @@ class Score(Entry, frozen=True):
         command: How this project measured it.
         fingerprint: The hash of the pixels and labels on which this project measured it.
         without: The images of the data set that were left out: their places in it as it is published, from 0.
+        spread: Scores of several trainings, of which this network is one.
     """
 
     n: Count
@@ -133,6 +177,7 @@ class Score(Entry, frozen=True):
     command: str = ""
     fingerprint: str = ""
     without: tuple[Count, ...] = ()
+    spread: Spread | None = None
 
     @property
     def right(self) -> int:
@@ -154,6 +199,10 @@ class Score(Entry, frozen=True):
             share = 100 * self.correct / self.n if self.correct <= self.n else math.inf
             if abs(share - self.top1) > 0.01:
                 raise ValueError(f"top1 = {self.top1:g}, but correct = {self.correct:,} of n = {self.n:,}")
+        if self.spread is not None:
+            least, most = min(self.spread.top1), max(self.spread.top1)
+            if self.top1 is None or not least - 0.01 <= self.top1 <= most + 0.01:
+                raise ValueError(f"top1 = {self.top1}, but those of spread are {least:g} to {most:g}")
 
 
 class Tolerance(Entry, frozen=True):
@@ -340,8 +389,10 @@ class Weights(Entry, frozen=True):
         return f"{self.repo}/{self.file}" if self.repo else self.file
 
     def protocol_of(self, score: Score) -> Protocol:
-        """Returns the protocol of one of these weights' scores, with their epochs."""
+        """Returns the protocol of one of these weights' scores, with their epochs and all trainings of its spread."""
         protocol = score.protocol or Protocol()
+        if score.spread is not None:
+            protocol = msgspec.structs.replace(protocol, runs=score.spread.n)
         return msgspec.structs.replace(protocol, epochs=self.epochs) if protocol.epochs is None else protocol
 
     @property

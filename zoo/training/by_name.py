@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from zoo import registry
 from zoo.errors import TrainingError, WeightsError
 from zoo.evaluation import hook
 from zoo.loading import resolve
-from zoo.loading.create import info_of
+from zoo.loading.create import info_of, save
 from zoo.registry import hooks
 from zoo.spec import Model
 from zoo.system import distributed, toml
@@ -248,28 +247,12 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
     """
     import json
 
-    import msgspec
-
-    from zoo.loading import safetensors_file
-
     info, recipe = info_of(module), record["recipe"]["name"]
     if run.config.exists():
         record = {**record, **json.loads(run.config.read_text(encoding="utf-8"))}
         record.pop("source", None)  # folders of this machine
     start = f", from {Path(run.init['weights']).name}" if run.init else ""
-    about = {
-        "model": info.model.name,
-        "args": info.args,
-        "preprocess": msgspec.to_builtins(info.preprocess),
-        "classes": info.classes,
-        "class_names": info.class_names,
-        "num_classes": len(info.class_names),
-        "in_chans": info.preprocess.input_size[0],
-        "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
-        **registry.current().distribution_of(info.model),
-        "run": record,
-    }
-    safetensors_file.write(module.state_dict(), run.model, about)
+    save(module, run.model, origin=f"{TRAINED} on {info.classes} with recipe {recipe}{start}", run=record)
 
 
 def command_line() -> str:

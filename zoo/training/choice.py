@@ -213,14 +213,24 @@ def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
         raise RecipeError(f"Recipe {name!r}: expected: {error}.") from None
 
 
-def published(plugin: Plugin | None, model: str) -> list[Expectation]:
-    """Returns the figures of others for ``model`` in the recipes of its plugin; [] if they cannot be read."""
+def published(plugin: Plugin | None, model: str, args: Mapping[str, Any] | None = None) -> list[Expectation]:
+    """Returns the figures of others for ``model`` in the recipes of its plugin; [] if they cannot be read.
+
+    With ``args``, those for weights with these arguments: what is reported of them takes the place of what is reported
+    of the model on the same data.
+    """
     try:
         tables = read(plugin) if plugin is not None else {}
         scores = [score for name, table in tables.items() for score in expectations(name, table)]
     except RecipeError:
         return []
-    return [score for score in scores if score.model == model and score.is_of_others]
+    scores = [score for score in scores if score.model == model and score.is_of_others]
+    if args is None:
+        return scores
+    about = {score.data for score in scores if score.args and score.args.items() <= args.items()}
+    return [
+        score for score in scores if (score.args.items() <= args.items() if score.args else score.data not in about)
+    ]
 
 
 def protocol_of(recipe: Recipe, data: str, *, is_fitted: bool = False) -> Protocol:

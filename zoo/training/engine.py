@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from zoo.errors import RecipeError, TrainingError
 from zoo.evaluation import Report, evaluate
-from zoo.loading import safetensors_file
+from zoo.loading import Network, safetensors_file
+from zoo.loading.create import save
 from zoo.modules.execution import compiled, compiler_errors
 from zoo.spec import Preprocess
 from zoo.system import distributed
@@ -245,6 +246,8 @@ class Engine:
                 hint="Put the run directory on a file system that all machines share.",
             )
         self.run.rewind(self.epoch)
+        if self.epoch == self.step == 0:
+            self.keep_epoch(self.model)
 
     def train(self, interruption: Interruption) -> None:
         """Trains the epochs that are left, or to where the run is to pause."""
@@ -364,6 +367,7 @@ class Engine:
                 self.keep_best(network, report)
         self.run.write(row)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter(self.processes)
+        self.keep_epoch(self.ema.module if self.ema is not None else self.model)
         self.save()
 
     def keep_best(self, network: nn.Module, report: Report) -> None:
@@ -375,6 +379,16 @@ class Engine:
         self.best = {"epoch": self.epoch + 1, "top1": report.top1, "loss": report.loss}
         if self.processes.is_first:
             safetensors_file.write(network.state_dict(), self.run.best, {"epoch": self.epoch + 1})
+
+    def keep_epoch(self, network: nn.Module) -> None:
+        """Writes ``network`` down as that after the epochs that are done, if the run is asked for it."""
+        if self.epoch not in self.run.keep_epochs or not self.processes.is_first:
+            return
+        if not hasattr(network, "zoo_info"):
+            raise TrainingError("Epochs are kept of networks of zoo.create alone: this one does not say what it is.")
+        file = self.run.directory / "epochs" / f"{self.epoch}.safetensors"
+        kept = cast(Network, network)
+        save(kept, file, origin=f"epoch {self.epoch} of a training on {kept.zoo_info.classes}")
 
     def close(self) -> None:
         """Lets go of the other processes: the network is this one's own again."""

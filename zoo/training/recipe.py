@@ -14,6 +14,7 @@ what it gave (``expected``, see :class:`Expectation`)::
 """
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -130,6 +131,7 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         source: Who reported it.
         confirmed: Whether the figure was seen in its source; otherwise it was quoted.
         protocol: How it came about, if it was reported.
+        args: Arguments of the build function, of a figure that is about the network with these alone.
         weights: The trained weights with this score.
         seconds: Training time.
         on: The machine that took so long.
@@ -142,6 +144,7 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str = ""
     confirmed: bool = True
     protocol: Protocol = Protocol()
+    args: Mapping[str, Any] = {}
     weights: str = ""
     seconds: NotNegative = 0.0
     on: str = ""
@@ -170,8 +173,13 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def reference(self) -> str:
-        """Who reported it, and whether that was seen."""
-        return self.source + ("" if self.confirmed or not self.source else ", quoted, not confirmed")
+        """Who reported it of which arguments, and whether that was seen."""
+        args = ", ".join(f"{key}={value}" for key, value in self.args.items())
+        return (
+            self.source
+            + (f", {args}" if args else "")
+            + ("" if self.confirmed or not self.source else ", quoted, not confirmed")
+        )
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@
 ``log.jsonl``               one row an epoch
 ``checkpoint.safetensors``  the state to resume from
 ``best.safetensors``        the network of the best epoch so far, if the recipe keeps that
+``epochs/3.safetensors``    the network after epoch 3, if it was asked for
 ``model.safetensors``       the trained network, written at the end
 ``confusion.csv``           validation images by true and predicted class
 ``mistakes.csv``            the validation images that the network gets wrong
@@ -14,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from math import inf
@@ -150,6 +151,7 @@ class RunOptions(TypedDict, total=False):
     """Arguments of :class:`Run` that a caller of training passes on."""
 
     checkpoint_every: int
+    keep_epochs: Collection[int]
     stop_after: int | None
     command: str
     display: Silent | None
@@ -160,11 +162,12 @@ class Run:
 
     ``resume`` continues the run in the directory; otherwise the directory must not contain a run.
     ``checkpoint_every`` writes a checkpoint every N steps in addition to the one after each epoch.
-    ``stop_after`` pauses, ready to be resumed, when so many epochs are done. ``display`` shows
-    progress; by default a bar on a terminal and lines elsewhere. ``init`` names the trained
-    weights that the network starts from, ``{"weights": name, "sha256": ...}``; ``teacher`` is the network that it
-    learns from, if the recipe has ``distill``. ``source`` says where ``data``, ``init`` and ``teacher`` are, so that a
-    resumed run finds them. A train hook that leaves the network unfinished says so by ``is_paused``; otherwise its
+    ``keep_epochs`` names epochs after which the network is kept, 0 for the network before the first: each in
+    ``epochs/NUMBER.safetensors``, which is a name of it. ``stop_after`` pauses, ready to be resumed, when so many
+    epochs are done. ``display`` shows progress; by default a bar on a terminal and lines elsewhere. ``init`` names the
+    trained weights that the network starts from, ``{"weights": name, "sha256": ...}``; ``teacher`` is the network that
+    it learns from, if the recipe has ``distill``. ``source`` says where ``data``, ``init`` and ``teacher`` are, so that
+    a resumed run finds them. A train hook that leaves the network unfinished says so by ``is_paused``; otherwise its
     weights are kept.
 
     A resumed run may have other ``epochs``: the schedule is then that of the new length, from where the run
@@ -179,6 +182,7 @@ class Run:
         *,
         resume: bool = False,
         checkpoint_every: int = 0,
+        keep_epochs: Collection[int] = (),
         stop_after: int | None = None,
         command: str = "",
         display: Silent | None = None,
@@ -189,6 +193,7 @@ class Run:
         self.directory = Path(directory)
         self.resume = resume
         self.checkpoint_every = checkpoint_every
+        self.keep_epochs = frozenset(keep_epochs)
         self.stop_after = stop_after
         self.command = command
         self._is_writer = distributed.current().is_first

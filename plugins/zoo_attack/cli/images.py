@@ -87,7 +87,7 @@ def image(
     help="Bounds of the change of a pixel.",
 )  # fmt: skip
 @options.several(*method_options, options.seed, options.limit, options.batch_size(128))
-@options.output("Draw the result into FILE: .svg, .png or .pdf.",
+@options.output("Draw the result into FILE: .svg, .png, .webp or .pdf.",
                 kind=options.NEW_PATH, required=False)  # fmt: skip
 @options.several(options.device, options.moved("zoo bulk attack-curve PATTERN... -o DIR"), options.json)
 @click.pass_context

@@ -34,7 +34,7 @@ method_options = (
 )  # fmt: skip
 METHOD_PARAMETERS = ("steps", "step_size", "no_random_start")
 
-figure_option = options.output("Draw the result into FILE: .svg, .png or .pdf.", required=False)
+figure_option = options.output("Draw the result into FILE: .svg, .png, .webp or .pdf.", required=False)
 
 
 def check_figure(output: Path | None) -> None:

@@ -26,7 +26,7 @@ const make = (name, properties = {}, ...children) => {
 
 models.forEach((model, number) => {
   const box = make("input", { type: "checkbox", value: number, checked: number === 0 });
-  choice.append(make("label", {}, box, ` ${model.name}`));
+  choice.append(make("label", {}, box, ` ${model.name} (${model.precision}, ${(model.size / 1e6).toPrecision(2)} MB)`));
 });
 choice.addEventListener("change", update);
 wantsMaps.addEventListener("change", update);

@@ -25,6 +25,7 @@ _SECTIONS = {
     "Comparisons:": {
         "invariance": "zoo_look.cli.questions:invariance",
         "representations": "zoo_look.cli.questions:representations",
+        "trajectory": "zoo_look.cli.questions:trajectory",
         "whitening": "zoo_look.cli.questions:whitening",
     },
 }
@@ -49,6 +50,7 @@ def _ask(name: str, question: LookQuestion) -> click.Command:
 def look() -> None:
     """Show what a network has learned.
 
-    Each command prints its result. -o FILE writes it: as a figure (.png, .svg, .pdf), as facts (.json) or as
+    Each command prints its result. -o FILE writes it: as a figure (.png, .webp, .svg,
+    .pdf), as facts (.json) or as
     tensors (.safetensors). NAME without a tag means the model's default weights.
     """

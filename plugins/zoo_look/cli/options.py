@@ -36,9 +36,18 @@ image_options = (
         help="Image N of the split. Repeatable.",
     ),
 )  # fmt: skip
+
+
+def _keep_networks(context: click.Context, parameter: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
+    for value in values:
+        options.keep_network(context, parameter, value)
+    return values
+
+
 _output = click.option(
-    "-o", "--output", "outputs", multiple=True, type=options.NEW_FILE, metavar="FILE",
-    help="Write the result to FILE: .png, .svg, .pdf (figure), .json (facts) or .safetensors (tensors). Repeatable.",
+    "-o", "--output", "outputs", multiple=True, type=options.NEW_FILE, metavar="FILE", callback=_keep_networks,
+    help="Write the result to FILE: .png, .webp, .svg, .pdf (figure), .json (facts) or .safetensors (tensors). "
+    "Repeatable.",
 )  # fmt: skip
 
 

@@ -419,10 +419,11 @@ def test_curves_are_kept_in_a_file(digits: ImageSet, tmp_path: Path) -> None:
 def test_the_same_curves_give_the_same_bytes_of_svg(digits: ImageSet, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs zoo-vision[look]")
     curves = [robustness.curve(DIGITS, digits, "fgsm", [0, 0.1], limit=20)]
-    for file in (tmp_path / "a.svg", tmp_path / "b.svg"):
+    for file in (tmp_path / "a.svg", tmp_path / "b.svg", tmp_path / "a.webp"):
         figure.draw_curves(curves, file)
+    assert (tmp_path / "a.webp").read_bytes()[8:12] == b"WEBP"
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    with pytest.raises(SpecError, match=r"\.svg, \.png, \.pdf"):
+    with pytest.raises(SpecError, match=r"\.svg, \.png, \.webp, \.pdf"):
         figure.draw_curves(curves, tmp_path / "a.doc")
 
 

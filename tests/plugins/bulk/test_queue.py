@@ -65,6 +65,12 @@ def begin(notes: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
         ("[[train]]\nname = 'a'\ndata = 'digits'", "a: expected a model, or init"),
         ("[[train]\n", "queue.toml is not a queue of trainings"),
         (f"[[train]]\nname = 'a'\n{TINY}\n[[train]]\nname = 'a'\n{TINY}", "two trainings of one name: a"),
+        (f"[[train]]\nname = 'a'\nseeds = 1\n{TINY}", "seeds"),
+        (f"[[train]]\nname = 'a'\nseeds = 2\n{TINY}settings = {{ seed = 1 }}", "seeds and settings.seed exclude"),
+        (
+            f"[[train]]\nname = 'a'\nseeds = 2\n{TINY}\n[[train]]\nname = 'a/seed1'\n{TINY}",
+            "two trainings of one name: a/seed1",
+        ),
     ],
 )
 def test_a_file_that_is_no_queue_is_refused_with_the_reason(text: str, said: str, inside: Path) -> None:
@@ -119,6 +125,18 @@ def test_a_training_that_starts_from_weights_need_not_name_its_model(inside: Pat
     [
         (["train", "resnet8", "--queue", "queue.toml", "-o", "runs"], "MODEL and --queue exclude each other"),
         (["train", "--queue", "queue.toml", "--data", "digits", "-o", "runs"], "--data and --queue exclude each other"),
+        (["train", "--queue", "queue.toml", "--seeds", "2", "-o", "runs"], "--seeds and --queue exclude each other"),
+        (["train", "--seeds", "2", "--queue", "queue.toml", "-o", "runs"], "--queue and --seeds exclude each other"),
+        (
+            ["train", "resnet8", "--data", "digits", "--seeds", "2", "--set", "seed=1", "-o", "runs"],
+            "--seeds and --set seed=... exclude each other",
+        ),
+        (
+            ["train", "resnet8", "--data", "digits", "--seeds", "2", "--resume", "-o", "x"],
+            "--resume and --seeds exclude",
+        ),
+        (["train", "resnet8", "--data", "digits", "--seeds", "1", "-o", "runs"], "1 is not in the range x>=2"),
+        (["train", "--data", "digits", "--seeds", "2", "-o", "runs"], "Missing argument 'MODEL'"),
         (["train", "resnet8", "--data", "digits", "--at-once", "2", "-o", "run"], "--at-once needs --queue"),
         (["train", "resnet8", "--data", "digits", "--status", "-o", "run"], "--status needs --queue"),
         (["train", "resnet8", "--data", "digits", "--engine", "ray", "-o", "run"], "--engine needs --queue"),
@@ -223,6 +241,40 @@ def test_two_queues_share_a_list_and_train_each_once(inside: Path) -> None:
     assert [line for line in notes[0] if elsewhere in line] == [f"two: {elsewhere}"]
     assert [line for line in notes[1] if elsewhere in line] == [f"one: {elsewhere}"]
     assert shown()["done"] == 2
+
+
+def test_an_entry_with_seeds_is_a_training_for_each(tmp_path: Path) -> None:
+    file = tmp_path / "queue.toml"
+    file.write_text(f"[[train]]\nname = 'a'\nseeds = 3\n{TINY}settings = {{ lr = 0.1 }}\n")
+    expected = [(f"a/seed{seed}", {"lr": 0.1, "seed": seed}) for seed in range(3)]
+    assert [(training.name, training.settings) for training in queue.read(file)] == expected
+
+
+@pytest.mark.slow
+def test_trainings_of_several_seeds_are_those_of_the_single_command_and_go_on_after_a_kill(
+    inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the byte: a run of the group is the run that its recorded command makes, also of one that was killed."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["train", "resnet8", "--data", "digits", "--set", "epochs=2", "--set", "warmup_epochs=1"]
+    command = [sys.executable, "-m", "zoo", *words, "--seeds", "2", "-o", "runs/x", "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(Path("runs/x/seed1/checkpoint.safetensors").exists)
+    process.kill()
+    process.wait()
+    first = Path("runs/x/seed0/model.safetensors").stat().st_mtime_ns
+    listed = [*words, "--seeds", "2", "-o", "runs/x", "--threads", "1"]
+    wait_for(lambda: not json.loads(ask_warm(*listed, "--status", "--json").stdout)["running"])
+    done = ask_warm(*listed, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["done"]) == (0, 2), done.output
+    assert Path("runs/x/seed0/model.safetensors").stat().st_mtime_ns == first, "what is done is not trained again"
+    program, *again = shlex.split(json.loads(Path("runs/x/seed1/config.json").read_text())["command"])
+    assert (program, again[-4:]) == ("zoo", ["--set", "seed=1", "-o", "runs/seed1"])
+    subprocess.run([sys.executable, "-m", "zoo", *again], env=environment, check=True, capture_output=True)
+    files = [Path(folder, "model.safetensors").read_bytes() for folder in ("runs/x/seed1", "runs/seed1")]
+    assert files[0] == files[1]
+    assert files[0] != Path("runs/x/seed0/model.safetensors").read_bytes()
 
 
 def test_a_setting_changes_one_field_of_a_table_as_on_the_command_line(tmp_path: Path) -> None:

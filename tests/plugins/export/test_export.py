@@ -361,6 +361,28 @@ def test_int8_asks_for_the_training_split_and_no_other(monkeypatch: pytest.Monke
     assert asked == [("digits", "train")]
 
 
+def test_int8_keeps_the_first_convolutions_of_a_network_with_depthwise_ones_alone() -> None:
+    onnx = pytest.importorskip("onnx", reason="needs zoo-vision[export]")
+
+    def nodes(groups: list[int]) -> Any:
+        chain = [
+            onnx.helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], name=f"conv{i}", group=group)
+            for i, group in enumerate(groups)
+        ]
+        return onnx.helper.make_model(onnx.helper.make_graph(chain, "chain", [], []))
+
+    assert writers.kept_full(nodes([1, 32, 1, 1, 96, 1, 1, 144])) == [f"conv{i}" for i in range(6)]
+    assert writers.kept_full(nodes([1] * 8)) == []
+    assert writers.kept_full(nodes([])) == []
+
+
+def test_int8_without_its_training_images_names_the_way_out() -> None:
+    about = formats.About("onnx", "int8", "float32", "efficientnet_lite0", 1000, Preprocess(), classes="imagenet-1k")
+    with pytest.raises(DataError, match="those of imagenet-1k are not here") as found:
+        writers.training_images(about, None)
+    assert "--calibrate" in found.value.hint
+
+
 def test_a_pass_changes_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     def halve(module: nn.Module) -> nn.Module:
         with torch.no_grad():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from support import distributions, small_site
 from support.command import ask_warm, printed, told
@@ -146,6 +147,20 @@ def test_published_figures_are_those_of_the_papers_and_stand_beside_ours(site: P
     assert (jordan.top1, jordan.protocol) == (94.01, "9.9 epochs, 1,000 runs, six views")
     assert "91.25%" in text_of(site / "models" / "resnet20.html")
     assert "164 epochs, one view" in text_of(site / "models" / "resnet20.html")
+
+
+def test_several_trainings_and_the_figure_of_the_same_arguments_stand_beside_a_score() -> None:
+    """Lee et al. 2014, section 3.1: errors of 1.94% by target propagation and of 1.86% by backpropagation."""
+    [entry] = [entry for entry in registry.current().models() if entry.name == "dtp_mlp"]
+    [page] = listed = facts.pages([entry])
+    trained = {one.weights.tag: one for one in page.trained}
+    assert trained["mnist_50k"].published.top1 == pytest.approx(100 - 1.94)
+    assert trained["mnist_backprop"].published.top1 == pytest.approx(100 - 1.86)
+    values = trained["mnist_50k"].main.score.spread.top1
+    words = f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} (10)"
+    pages = Pages(listed)
+    for shown in (pages.front().decode(), pages.model(page, Outline()).decode()):
+        assert f"98.00%; {words}" in shown
 
 
 def test_a_page_draws_the_curves_of_a_training_if_the_manifest_has_them() -> None:

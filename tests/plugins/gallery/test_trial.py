@@ -480,9 +480,21 @@ def test_networks_are_exported_once_and_described(with_trial: Path, runtime: Pat
     assert network["name"] == NETWORK
     assert network["classes"] == [str(digit) for digit in range(10)]
     file = with_trial / "try" / network["file"]
+    assert (network["precision"], network["size"]) == ("float32", file.stat().st_size)
     before = file.stat().st_mtime_ns
     assert gallery.build(with_trial, ["resnet20"], tried=[NETWORK], runtime=runtime).written == 0
     assert file.stat().st_mtime_ns == before
+
+
+def test_a_network_in_int8_replaces_the_larger_file(with_trial: Path, runtime: Path, tmp_path: Path) -> None:
+    shutil.copytree(with_trial, tmp_path / "site")
+    words = ["--try", NETWORK, "--try-precision", "int8", "--try-calibrate", "digits", "--runtime", runtime]
+    done = ask_warm("gallery", "build", "resnet20", *words, "-o", tmp_path / "site")
+    assert done.exit_code == 0, done.stderr
+    full, small = (json.loads((at / "try" / "models.json").read_bytes())[0] for at in (with_trial, tmp_path / "site"))
+    assert small["precision"] == "int8"
+    assert small["size"] < 0.5 * full["size"]
+    assert small["size"] == (tmp_path / "site" / "try" / small["file"]).stat().st_size
 
 
 def test_the_licence_of_the_runtime_stands_beside_it(with_trial: Path) -> None:

@@ -1,5 +1,6 @@
 """Attribution against closed forms and captum."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -162,3 +163,12 @@ def test_without_captum_its_methods_say_what_to_install(monkeypatch: pytest.Monk
     with pytest.raises(MissingExtraError, match="zoo-vision\\[look\\]"):
         look.attribute("resnet20.digits", noise(1, 8, 8), "integrated_gradients")
     look.attribute("resnet20.digits", noise(1, 8, 8), "grad_cam")
+
+
+def test_one_bright_pixel_does_not_blacken_a_map_of_gradients() -> None:
+    found = look.attribute("resnet20.digits", noise(1, 8, 8), "gradient")
+    scores = torch.linspace(0, 1, 64 * 64).reshape(1, 1, 64, 64).clone()
+    scores[0, 0, 0, 0] = 1000.0
+    brightest = dataclasses.replace(found, scores=scores).figure().axes[1].get_images()[0].norm.vmax
+    assert brightest is not None
+    assert brightest < 1.01

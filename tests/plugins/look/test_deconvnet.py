@@ -15,7 +15,7 @@ import zoo_look as look
 from zoo import data
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo_look.attribution import METHODS, gradient
-from zoo_look.network import Deconvolution, Rectifiers, downward
+from zoo_look.network import Deconvolution, Guided, Rectifiers, downward
 
 pytest.importorskip("captum", reason="needs zoo-vision[look]")
 pytest.importorskip("matplotlib", reason="needs zoo-vision[look]")
@@ -134,6 +134,39 @@ def test_every_form_of_a_relu_counts_however_often_one_is_used(form: str) -> Non
     expect_close(of_logits(twin, images, targets), by_captum(modules, images, targets))
     plain = gradient(twin, images, targets)
     assert not torch.allclose(plain, by_captum(modules, images, targets), rtol=1e-2)
+
+
+CAPPED: dict[str, Callable[[Tensor], Tensor]] = {
+    "nn.ReLU6": nn.ReLU6(),
+    "nn.ReLU6 in place": nn.ReLU6(inplace=True),
+    "F.relu6": F.relu6,
+    "F.hardtanh": lambda x: F.hardtanh(x, 0.0, 6.0),
+    "clamp": lambda x: x.clamp(0, 6),
+}
+
+
+@pytest.mark.parametrize("form", CAPPED)
+def test_a_relu6_is_a_relu_that_closes_at_six(form: str) -> None:
+    """By hand: a deconvnet rectifies what comes down; guided backpropagation also where the unit was closed."""
+    values = torch.tensor([-1.0, 3.0, 3.0, 8.0], requires_grad=True)
+    above = torch.tensor([1.0, 2.0, -2.0, 4.0])
+    expected: dict[type[torch.autograd.Function], list[float]] = {
+        Deconvolution: [1.0, 2.0, 0.0, 4.0],
+        Guided: [0.0, 2.0, 0.0, 0.0],
+    }
+    for rule, down in expected.items():
+        with Rectifiers(rule) as seen:
+            output = CAPPED[form](values * 1)
+            (gradient,) = torch.autograd.grad(output, values, above)
+        assert output.tolist() == [0.0, 3.0, 3.0, 6.0]
+        assert gradient.tolist() == down
+        assert (seen.relus, dict(seen.others)) == (1, {})
+
+
+def test_a_hardtanh_below_zero_is_no_relu() -> None:
+    with Rectifiers(Deconvolution) as seen:
+        F.hardtanh(torch.ones(2))
+    assert (seen.relus, dict(seen.others)) == (0, {"Hardtanh": 1})
 
 
 def test_a_relu_in_place_on_a_part_of_a_tensor_counts() -> None:

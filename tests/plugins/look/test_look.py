@@ -83,7 +83,9 @@ def test_a_layer_that_puts_out_images_is_shown_as_pixels_before_and_after(tmp_pa
     result = look.before_and_after(network, images, "transformer")
     torch.testing.assert_close(result.before, pixels)
     torch.testing.assert_close(result.after, pixels.rot90(1, (2, 3)), rtol=0, atol=1e-4)
-    assert result.save(tmp_path / "pairs.png").stat().st_size > 0
+    for suffix, kind in ((".png", "PNG"), (".webp", "WEBP")):
+        with Image.open(result.save(tmp_path / f"pairs{suffix}")) as picture:
+            assert picture.format == kind
     with pytest.raises(WeightsError, match=r"features\.conv1 outputs 32 x 34 x 34, not images of 1 x 42 x 42"):
         look.before_and_after(network, images, "features.conv1")
 

@@ -159,3 +159,15 @@ def test_nearly_all_channels_answer_more_to_their_image_than_to_any_photograph()
 def test_wrong_settings_are_refused(settings: dict[str, Any], error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         look.maximize("resnet20.digits", **settings)
+
+
+@pytest.mark.parametrize(("side", "steps", "rate"), [(32, 40, 0.05), (96, 150, 0.005)])
+def test_settings_that_nobody_chose_follow_the_images_size(side: int, steps: int, rate: float) -> None:
+    told: list[tuple[int, int]] = []
+    result = look.maximize(
+        "alexnet_small.c10", "features.0", 0, size=(side, side), tv=0.002, progress=lambda *at: told.append(at)
+    )
+    assert (result.ascent.steps, result.ascent.rate, result.ascent.tv) == (steps, rate, 0.002)
+    assert told[-1] == (steps, steps)
+    full = ((result.images < 0.02) | (result.images > 0.98)).float().mean()
+    assert side == 32 or full < 0.5, "colours at their limits hide a picture"
