@@ -55,7 +55,7 @@ _ELSEWHERE = {
     "models": "zoo.list_models() and zoo.create(NAME)",
     "register_model": "zoo.model, or import zoo.timm as timm",
 }
-"""What is written for names of timm and torchvision, and for a likely guess."""
+"""Replacements for names of timm and torchvision, and for likely guesses."""
 
 
 def _advice(name: str) -> str:

@@ -259,14 +259,14 @@ def test_what_cannot_be_created_or_verified_is_named(name: Any, args: Any, error
 # ---- The first pages of timm's documentation ----
 
 SNIPPETS = {
-    "load": "m = timm.create_model('mobilenetv3_large_100', pretrained=True); m.eval(); result = m(x).shape",
+    "load": "m = timm.create_model('mobilenetv3_small_050', pretrained=True); m.eval(); result = m(x).shape",
     "list": "result = timm.list_models(pretrained=True)",
     "pattern": "result = timm.list_models('*resne*t*')",
-    "fine-tune": "result = timm.create_model('mobilenetv3_large_100', pretrained=True, num_classes=6)(x).shape",
-    "features": "result = timm.create_model('mobilenetv3_large_100', pretrained=True).forward_features(x).shape",
+    "fine-tune": "result = timm.create_model('mobilenetv3_small_050', pretrained=True, num_classes=6)(x).shape",
+    "features": "result = timm.create_model('mobilenetv3_small_050', pretrained=True).forward_features(x).shape",
     "transform": "result = str(timm.data.create_transform((3, 224, 224)))",
     "config": """
-model = timm.create_model('mobilenetv3_large_100', pretrained=True).eval()
+model = timm.create_model('mobilenetv3_small_050', pretrained=True).eval()
 data_cfg = timm.data.resolve_data_config(model.pretrained_cfg)
 transform = timm.data.create_transform(**data_cfg)
 tensor = transform(image)
@@ -274,23 +274,23 @@ probabilities = torch.nn.functional.softmax(model(tensor.unsqueeze(0))[0], dim=0
 values, indices = torch.topk(probabilities, 5)
 result = data_cfg, str(transform), tensor, indices.shape""",
     "model data config": """
-model = timm.create_model('mobilenetv3_large_100', pretrained=True)
+model = timm.create_model('mobilenetv3_small_050', pretrained=True)
 data_config = timm.data.resolve_model_data_config(model)
 transforms = timm.data.create_transform(**data_config, is_training=False)
 result = data_config, transforms(image)""",
     "unpooled": """
-m = timm.create_model('mobilenetv3_large_100', pretrained=True, num_classes=0, global_pool='')
+m = timm.create_model('mobilenetv3_small_050', pretrained=True, num_classes=0, global_pool='')
 result = m(x).shape""",
     "removed later": """
-m = timm.create_model('mobilenetv3_large_100', pretrained=True)
+m = timm.create_model('mobilenetv3_small_050', pretrained=True)
 m.reset_classifier(0, '')
 result = m(x).shape""",
     "pooled": """
-m = timm.create_model('mobilenetv3_large_100', pretrained=True)
+m = timm.create_model('mobilenetv3_small_050', pretrained=True)
 m.reset_classifier(0)
 result = m(x).shape""",
     "pyramid": """
-m = timm.create_model('mobilenetv3_large_100', features_only=True, pretrained=True)
+m = timm.create_model('mobilenetv3_small_050', features_only=True, pretrained=True)
 result = m.feature_info.channels(), [o.shape for o in m(x)]""",
     "levels": """
 m = timm.create_model('resnet10t', features_only=True, output_stride=8, out_indices=(2, 4), pretrained=True)
@@ -319,7 +319,7 @@ def test_a_snippet_of_timms_pages_gives_what_timm_gives(
 ) -> None:
     files = {
         arch: publish(hub, arch)[0]
-        for arch in ("mobilenetv3_large_100", "resnet10t", "test_resnet", "test_vit")
+        for arch in ("mobilenetv3_small_050", "resnet10t", "test_resnet", "test_vit")
         if arch in snippet
     }
 

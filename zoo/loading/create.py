@@ -148,7 +148,7 @@ _ELSEWHERE = {
     "pretrained_cfg": "pretrained=TAG chooses weights. zoo.timm.create_model takes timm's arguments.",
     "pretrained_cfg_overlay": "weights=FILE loads a local file. zoo.timm.create_model takes timm's arguments.",
 }
-"""What to write for arguments of timm that name weights."""
+"""Hints for arguments of timm that name weights."""
 
 
 def _check_place(device: "str | torch.device | None", dtype: "torch.dtype | None") -> None:

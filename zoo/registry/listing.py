@@ -92,7 +92,7 @@ _INSTEAD = {
     "module": "Use family, or zoo.timm.list_models.",
     "name_matches_cfg": "Use zoo.timm.list_models.",
 }
-"""What to write for the arguments of timm's and torchvision's functions of this name."""
+"""Hints for the arguments of timm's and torchvision's functions of this name."""
 
 
 def select(
