@@ -34,6 +34,7 @@ from zoo import publishing as publishing  # of a plugin
 from zoo import registry as registry
 from zoo import spec as spec
 from zoo import testing as testing
+from zoo import timm as timm  # of a plugin
 from zoo import training as training
 from zoo.errors import *  # noqa: F403  # zoo.HubError is zoo.errors.HubError
 from zoo_export.by_name import export as export  # of a plugin

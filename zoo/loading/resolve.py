@@ -27,6 +27,7 @@ def find(name: str, *, distribution: str = "") -> Found:
     Raises as :meth:`zoo.registry.Registry.find` and :func:`zoo.trust.repository.find`. The error for an unknown name
     says which distribution had it when it was locked.
     """
+    names.check(name)
     if names.is_repository(name):
         from zoo.trust import repository
 
@@ -67,6 +68,7 @@ def trained_at(path: str | Path) -> Path | None:
     What is known as a name is one: ``./resnet20`` is a folder for certain. Raises :class:`WeightsError` for a folder
     without a trained network.
     """
+    names.check(path)
     file = Path(path)
     is_folder = file.is_dir()
     if names.is_repository(str(path)) or not (is_folder or file.suffix == ".safetensors"):
