@@ -102,7 +102,7 @@ class Commands(click.Group):
             of = error.ctx
             words = error.message.partition("Got unexpected extra argument (")[2].removesuffix(")")
             if of and words and of.params.get("data", "") is None:
-                error.message += f". Use --data {words}."
+                raise click.UsageError(f"{error.message}. Use --data {words}.", of) from None
             raise
         except ZooError as error:
             complain(error)
