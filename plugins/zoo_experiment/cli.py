@@ -1,5 +1,6 @@
 """``zoo experiment``: what a lecture claims, what was measured of it, and the trainings that measure it again."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ import msgspec
 
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, print_table
+from zoo.errors import MissingExtraError
+from zoo.statistics import wilson
 from zoo.system import storage
 from zoo_experiment import experiments
 from zoo_experiment.experiments import Experiment, Outcome
@@ -19,8 +22,11 @@ SINGLE = "One training each: the test is of other images. How much another seed 
 
 
 def _check_figure(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Returns the file of a figure that can be drawn, before the work and not after it."""
     if value is not None and value.suffix.lower() not in (".svg", ".png"):
         raise click.BadParameter(f"{value} is neither .svg nor .png.")
+    if value is not None and find_spec("matplotlib") is None:
+        raise MissingExtraError.of("Drawing", "matplotlib", "zoo-vision[look]")
     return value
 
 
@@ -138,7 +144,7 @@ def draw(about: Experiment, outcome: Outcome) -> "Figure":
         if len(score.correct) > 1:
             axes[-1].plot(score.top1, [place] * len(score.top1), "|", color="#3f7fb5", ms=9)
         else:
-            low, high = (100 * bound for bound in experiments.wilson(*score.middle))
+            low, high = (100 * bound for bound in wilson(*score.middle))
             axes[-1].plot([low, high], [place, place], color="#8ab6d6", lw=3)
         axes[-1].plot(score.mean, place, "o", color="#12355b", ms=4)
     axes[-1].set(xlabel="test images, %")
