@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
@@ -63,7 +63,7 @@ def experiment(name: str, how: str, output: Path, seeds: int | None, figure: Pat
             raise click.UsageError("--seeds belongs to --quick or --full.")
         outcome = experiments.published(name)
     else:
-        version = "quick" if how == "quick" else "full"
+        version: Literal["quick", "full"] = "quick" if how == "quick" else "full"
         outcome = experiments.run(name, version, output=output, seeds=seeds, progress=note)
     if as_json:
         print_json({"experiment": name, "how": how, **_facts(about), **_result(outcome)})

@@ -404,7 +404,7 @@ def _carry_out(plan: Plan, row: Row, seed: int, output: Path) -> _Run:
         return _Run(round(log[-1]["val_top1"] * held_out / 100), held_out, curve)
     file = directory / (f"score-{_digest(row.at)}.json" if row.at else "score.json")
     if not file.exists():
-        report = evaluate(create(directory, **row.at), plan.data)
+        report = evaluate(create(str(directory), **row.at), plan.data)
         storage.replace(file, json.dumps({"correct": report.correct, "n": report.n}).encode())
     score = json.loads(file.read_text(encoding="utf-8"))
     return _Run(score["correct"], score["n"], curve)
