@@ -25,6 +25,7 @@ __version__: str
 from zoo import attack as attack  # of a plugin
 from zoo import classifiers as classifiers  # of a plugin
 from zoo import evaluation as evaluation
+from zoo import experiment as experiment  # of a plugin
 from zoo import exporting as exporting  # of a plugin
 from zoo import hub as hub
 from zoo import look as look  # of a plugin
