@@ -171,7 +171,7 @@ def _upper_bits(image: Image.Image) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """Turns and mirrors ``image`` as its EXIF says, and leaves the EXIF out; returns ``image`` if there is no need."""
-    turn = _TURNS.get(_orientation(image))
+    turn = _TURNS.get(orientation(image))
     if turn is None:
         return image
     turned = image.transpose(turn)
@@ -182,13 +182,13 @@ def upright(image: Image.Image) -> Image.Image:
 def upright_size(image: ImageFile) -> tuple[int, int]:
     """Returns width and height of :func:`upright` of an image from :func:`open_image`, reading only its header."""
     width, height = image.size
-    return (height, width) if _orientation(image) > 4 else (width, height)
+    return (height, width) if orientation(image) > 4 else (width, height)
 
 
 _ORIENTATION, _SHORT = 0x0112, 3
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """Returns the orientation in the EXIF of ``image``, 1 to 8; 1 if it has none, or one that browsers ignore, too.
 
     Pillow's ``getexif`` raises on damaged EXIF, and reads XMP. Pillow turns TIFF, which has no ``exif``, by itself.

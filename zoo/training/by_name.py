@@ -74,7 +74,7 @@ def train(
         UnknownNameError: There is no such model, data set, recipe or setting.
         RecipeError: The recipe is not valid, or none is meant for this model and data.
         TrainingError: The directory holds another run, or the loss is not a finite number.
-        DataError: The images cannot be read.
+        DataError: The images cannot be read, or are of one class.
         WeightsError: ``name`` has a tag, ``init`` does not fit the model, or ``teacher`` has other classes.
 
     Example:
@@ -114,6 +114,7 @@ def train(
         )
     images = training_images(data) if isinstance(data, str | Path) else _as_images(data)
     held_out = validation_images(data) if isinstance(data, str | Path) else None
+    _check_images(images, data)
     if former is not None and recipe in (None, former.recipe.name):
         chosen = training.change(former.recipe, settings, target.plugin)
     else:
@@ -158,6 +159,21 @@ def _as_images(data: "ImageSet | ImageStream | Dataset[Any] | DataLoader[Any]") 
         return data
     torch_dataset.check(data)
     return datasets.from_dataset(data)
+
+
+def _check_images(images: "ImageSet | ImageStream", data: Any) -> None:
+    """Raises :class:`DataError` for images of one class; warns of what names and counts of a folder show."""
+    from zoo.data import ImageSet, folder_check
+
+    has_files = isinstance(images, ImageSet) and bool(images.files)
+    folder = Path(data).expanduser() if isinstance(data, str | Path) and has_files else None
+    folder = folder if folder is not None and folder.is_dir() else None
+    if len(images.classes) == 1:
+        raise folder_check.one_class(images.classes[0], folder)
+    if folder is not None and distributed.current().is_first:
+        for finding in folder_check.check_structure(folder):
+            if finding.level == "warning":
+                log.warning("%s %s", finding.message, finding.advice)
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
