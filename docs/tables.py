@@ -44,6 +44,7 @@ from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Prog
 from zoo.trust.lock import Lock, Locked, Repository
 from zoo.trust.policy import Policy, Rule
 from zoo.trust.signing import Publisher
+from zoo_experiment import experiments
 
 ROOT = Path(__file__).parents[1]
 
@@ -417,6 +418,30 @@ def trainings(models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+def of_experiment(name: str) -> Callable[[list[Listed]], str]:
+    """Returns the scores of an experiment as ``zoo experiment NAME`` prints them, and what they decide."""
+
+    def table(_models: list[Listed]) -> str:
+        outcome = experiments.published(name)
+        titles, rows = outcome.table()
+        lines = [f"| {' | '.join(titles)} |", "|---" + "|---:" * (len(titles) - 2) + "|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join([*lines, "", *(f"- {decision.words}" for decision in outcome.decisions)])
+
+    return table
+
+
+def claims(_models: list[Listed]) -> str:
+    """Returns a row for each experiment: what the lecture and the paper say, and what came out."""
+    lines = ["| `zoo experiment` | the lecture | the paper | came out | trains |", "|---|---|---|---|---|"]
+    for name, about in experiments.experiments().items():
+        ways = [f"`--{way}`" for way, plan in (("quick", about.quick), ("full", about.full)) if plan is not None]
+        came_out = experiments.published(name).verdict if about.is_published else "" if ways else "not there yet"
+        facts = (f"`{name}`", about.lecture, f"{about.paper} ({about.source})", came_out, ", ".join(ways))
+        lines.append(f"| {' | '.join(map(in_a_cell, facts))} |")
+    return "\n".join(lines)
+
+
 PROMISES = {
     "what the row says": ("row", "parameters", "macs", "weights"),
     "methods": ("interface", "methods", "groups"),
@@ -559,7 +584,11 @@ PAGES = {
         "families": families,
     },
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
-    ROOT / "docs" / "experiments.md": {"trainings": trainings},
+    ROOT / "docs" / "experiments.md": {
+        "claims": claims,
+        "trainings": trainings,
+        **{name: of_experiment(name) for name, about in experiments.experiments().items() if about.is_published},
+    },
     ROOT / "docs" / "export.md": {"exports": exports},
     ROOT / "docs" / "reproducing.md": {"records": records},
     ROOT / "docs" / "scores.md": {"compared": compared},

@@ -78,7 +78,20 @@ def test_the_public_names_are_these() -> None:
     functions += ["model", "preprocess", "register", "reproduce", "train", "transforms"]
     values = ["Model", "Network", "Paper", "Plugin", "Preprocess", "ZooError"]
     assert dir(zoo) == sorted(
-        [*functions, *values, "attack", "classifiers", "convert", "data", "errors", "exporting", "look", "publishing"]
+        [
+            *functions,
+            *values,
+            "attack",
+            "classifiers",
+            "convert",
+            "data",
+            "errors",
+            "experiment",
+            "exporting",
+            "look",
+            "publishing",
+            "timm",
+        ]
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap, fisher_exact, ttest_ind
 
-from zoo.statistics import fisher, holm, mcnemar, mean_interval, welch, wilson
+from zoo.statistics import fisher, holm, mcnemar, mean_interval, newcombe, welch, wilson
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 FEW = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -86,3 +86,9 @@ def test_welchs_test_and_interval_are_scipys(first: list[float], second: list[fl
 def test_scores_that_do_not_vary_have_no_test_of_their_means() -> None:
     with pytest.raises(ValueError, match="vary"):
         welch([98.0, 98.0], [97.0, 97.0])
+
+
+def test_the_interval_of_a_difference_is_newcombes() -> None:
+    """Newcombe 1998, table II, method 10: 56 of 70 and 48 of 80, and 10 of 10 and 0 of 10."""
+    assert newcombe((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert newcombe((10, 10), (0, 10)) == pytest.approx((0.6075, 1.0), abs=5e-5)

@@ -37,9 +37,33 @@ def __getattr__(name: str) -> Any:
 
         address = extensions.modules().get(name)
         if address is None:
-            raise
+            raise AttributeError(f"module 'zoo' has no attribute {name!r}.{_advice(name)}") from None
         value = globals()[name] = extensions.import_tool(name, address)
         return value
+
+
+_ELSEWHERE = {
+    "checkpoint_path": "zoo.create(NAME, weights=FILE)",
+    "create_model": "zoo.create(NAME), or import zoo.timm as timm",
+    "get_model": "zoo.create(NAME)",
+    "get_pretrained_cfg": "zoo.info(NAME), or import zoo.timm as timm",
+    "get_weight": "zoo.info(NAME)",
+    "is_model": "NAME in zoo.list_models(), or import zoo.timm as timm",
+    "list_pretrained": "zoo.list_models(pretrained=True), or import zoo.timm as timm",
+    "load": "zoo.create(NAME)",
+    "load_model": "zoo.create(NAME)",
+    "models": "zoo.list_models() and zoo.create(NAME)",
+    "register_model": "zoo.model, or import zoo.timm as timm",
+}
+"""Replacements for names of timm and torchvision, and for likely guesses."""
+
+
+def _advice(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = " or ".join(f"zoo.{other}" for other in get_close_matches(name, __dir__(), cutoff=0.75))
+    wanted = _ELSEWHERE.get(name) or near
+    return f" Use {wanted}." if name in _ELSEWHERE else f" Did you mean {wanted}?" if wanted else ""
 
 
 def __dir__() -> list[str]:

@@ -25,6 +25,7 @@ __version__: str
 from zoo import attack as attack  # of a plugin
 from zoo import classifiers as classifiers  # of a plugin
 from zoo import evaluation as evaluation
+from zoo import experiment as experiment  # of a plugin
 from zoo import exporting as exporting  # of a plugin
 from zoo import hub as hub
 from zoo import look as look  # of a plugin
@@ -34,6 +35,7 @@ from zoo import publishing as publishing  # of a plugin
 from zoo import registry as registry
 from zoo import spec as spec
 from zoo import testing as testing
+from zoo import timm as timm  # of a plugin
 from zoo import training as training
 from zoo.errors import *  # noqa: F403  # zoo.HubError is zoo.errors.HubError
 from zoo_export.by_name import export as export  # of a plugin

@@ -5,9 +5,10 @@ holds trained weights of an architecture that it names itself.
 """
 
 import re
+from os import PathLike
 from typing import NamedTuple
 
-from zoo.errors import UnknownNameError
+from zoo.errors import SpecError, UnknownNameError
 
 _PART = r"[a-z0-9][a-z0-9_]*"
 _ARCH = re.compile(rf"(?:{_PART}/)?{_PART}")
@@ -21,6 +22,9 @@ _DIGITS = re.compile(r"([0-9]+)")
 DISTRIBUTION = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 VERSION = r"[0-9][A-Za-z0-9.!+_-]{0,63}"
 """Patterns of what pip installs."""
+
+
+OF_FILE = "Name the model of a file: zoo.create(NAME, weights=FILE), zoo predict NAME IMAGE --weights FILE."
 
 
 class Name(NamedTuple):
@@ -50,12 +54,28 @@ def parse(text: str) -> Name:
                 f"{text!r} is a repository, expected a model of a plugin.",
                 hint=f"zoo info {text} shows it; zoo list shows the models of plugins.",
             )
-        raise UnknownNameError(
-            f"{text!r} is not a model name.",
-            hint="Names look like resnet152, resnet152.tv_in1k or plugin/arch: lower case, digits and _. "
-            "Pass a local weights file as weights=FILE (--weights FILE).",
-        )
+        raise UnknownNameError(f"{text!r} is not a model name.", hint=_advice(text))
     return Name(match["plugin"] or "", match["arch"], match["tag"] or "")
+
+
+def check(name: object) -> None:
+    """Raises :class:`SpecError` unless ``name`` is a text or a path."""
+    if not isinstance(name, str | PathLike) or not str(name):
+        raise SpecError(f"name = {name!r} is invalid: expected the name of a model, such as 'resnet20', or a path.")
+
+
+def _advice(text: str) -> str:
+    """Returns what to write instead of ``text``, which is not a name."""
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower().replace("_", "-") in ("hf-hub", "hf", "huggingface"):
+        repository = f"{HUB}{rest.strip('/')}"
+        if _REPOSITORY.fullmatch(repository):
+            return f"A repository of the Hugging Face Hub is {repository}."
+    if scheme == "local-dir":
+        return "A run is its folder: runs/mine. zoo.timm.create_model takes a local-dir: of timm's."
+    if "://" in text:
+        return f"Download the file. {OF_FILE}"
+    return f"Names look like resnet152, resnet152.tv_in1k or plugin/arch: lower case, digits and _. {OF_FILE}"
 
 
 def is_repository(text: str) -> bool:

@@ -34,6 +34,20 @@ def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
     return low, high
 
 
+def newcombe(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
+    """Returns the 95% interval of the difference of two proportions, each (correct, n), as fractions: (low, high).
+
+    It joins their Wilson intervals. Newcombe, "Interval estimation for the difference between independent proportions:
+    comparison of eleven methods", 1998, method 10.
+    """
+    share, other = (correct / n for correct, n in (first, second))
+    (low, high), (other_low, other_high) = wilson(*first), wilson(*second)
+    return (
+        share - other - math.hypot(share - low, other_high - other),
+        share - other + math.hypot(high - share, other - other_low),
+    )
+
+
 def percent_interval(percent: float, n: int, correct: int | None = None) -> tuple[float, float] | None:
     """Returns Wilson's 95% interval in per cent: of ``correct`` images, or of the number that ``percent`` implies.
 

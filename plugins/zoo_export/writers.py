@@ -18,6 +18,7 @@ from zoo.data.preprocess import Transform
 from zoo.errors import DataError, ExportError, MissingExtraError, ZooError
 from zoo.loading.create import as_network, info_of
 from zoo.modules.features import Taps
+from zoo.system import storage
 from zoo_export.formats import KEY, About, Calibration
 from zoo_export.graph import EXTRA, INPUT, OUTPUT, Graph, first_line, on_cpu
 from zoo_export.network import as_taken
@@ -34,7 +35,9 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
         if about.format == "torch-export":
             exported, notes = export_program(graph, example, graph.takes_any_size(about.preprocess.input_size))
             about = msgspec.structs.replace(about, any_size=has_any_size(exported))
-            torch.export.save(exported, file, extra_files={KEY: about.text()})
+            written = io.BytesIO()  # on a full disk torch's own writer says nothing but addresses
+            torch.export.save(exported, written, extra_files={KEY: about.text()})
+            storage.replace(file, written.getvalue())
         else:
             notes += write_onnx(graph, example, file)
             if calibration is not None:

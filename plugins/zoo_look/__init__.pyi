@@ -7,6 +7,7 @@ from zoo_look.deconvnet import project as project
 from zoo_look.diagnosis import diagnose as diagnose
 from zoo_look.first_layer import filters as filters
 from zoo_look.invariance_curves import invariance as invariance
+from zoo_look.kept_epochs import trajectory as trajectory
 from zoo_look.maps import before_and_after as before_and_after
 from zoo_look.maps import features as features
 from zoo_look.maps import whitening as whitening

@@ -103,7 +103,7 @@ def representations(
                 if progress is not None:
                     progress(position * n + done, 2 * n)
 
-            table = _grams(network, images, n, layers_of, report)
+            table = grams(network, images, n, layers_of, report)
             names.append(name_of(network))
             tables.append(table)
     crossed = torch.tensor([[float(cka(a, b)) for b in tables[1].values()] for a in tables[0].values()])
@@ -130,7 +130,7 @@ def _hsic(first: Tensor, second: Tensor) -> Tensor:
     return crossed
 
 
-def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], report: Progress) -> dict[str, Tensor]:
+def grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], report: Progress) -> dict[str, Tensor]:
     """Returns the Gram matrix N N of each layer's output for the first ``n`` images."""
     every = [layer.name for layer in layers(network)]
     patterns = wanted or [name for name in every if "." not in name]
@@ -148,15 +148,15 @@ def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], 
                 rows[name].append(outputs[name].flatten(1).half().cpu())  # halves what waits for the products
             done += len(batch)
             report(done, n)
-    grams: dict[str, Tensor] = {}
+    tables: dict[str, Tensor] = {}
     for name in names:
         flat = torch.cat(rows.pop(name)).float()
         flat = flat - flat.mean(0)
         gram = flat @ flat.T
-        is_new = not grams or not torch.equal(gram, [*grams.values()][-1])
+        is_new = not tables or not torch.equal(gram, [*tables.values()][-1])
         if is_new or wanted:  # a part that changes nothing, dropout or flattening, would be a column twice
-            grams[name] = gram
-    return grams
+            tables[name] = gram
+    return tables
 
 
 def _matches(name: str, pattern: str) -> bool:

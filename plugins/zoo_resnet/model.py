@@ -195,8 +195,8 @@ def _rising(last: float, blocks: int) -> Iterator[float]:
     """Yields a rate for each block: 0 for the first, ``last`` for the last, linear between. Raises
     :class:`SpecError`.
     """
-    if not 0 <= last <= 1:
-        raise SpecError(f"drop_path_rate = {last!r} must be in [0, 1].")
+    if not isinstance(last, int | float) or not 0 <= last <= 1:
+        raise SpecError(f"drop_path_rate = {last!r} must be a number in [0, 1].")
     return (last * index / max(blocks - 1, 1) for index in range(blocks))
 
 

@@ -17,6 +17,7 @@ plugin = Plugin(
     name="timm",
     api=2,
     collection="zoo_timm.collection:read",
+    modules={"timm": "zoo_timm.namespace"},
     repositories="zoo_timm.repository:describe",
     weights=("weights_manifest:timm.toml",),
 )

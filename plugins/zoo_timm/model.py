@@ -57,7 +57,7 @@ def create_features(module: Any, out_indices: int | Sequence[int] | None) -> nn.
             {key: tensor for key, tensor in module.state_dict().items() if key in state}, assign=True
         )
 
-    with _instead_of_loading(load):
+    with instead_of_loading(load):
         try:
             features: nn.Module = timm.create_model(**settings, pretrained=True)
         except (AssertionError, IndexError) as error:
@@ -95,14 +95,16 @@ def _loading(given: dict[str, Any]) -> tuple[Filter | None, bool]:
     timm chooses both while it builds, family by family, and hands them to its loader: they are taken there.
     """
     said: dict[str, Any] = {}
-    with _instead_of_loading(lambda _, **about: said.update(about)), torch.device("meta"):
+    with instead_of_loading(lambda _, **about: said.update(about)), torch.device("meta"):
         timm.create_model(**given, pretrained=True)
     return said.get("filter_fn"), said.get("strict", True)
 
 
 @contextmanager
-def _instead_of_loading(hook: Callable[..., None]) -> Iterator[None]:
-    """Makes a context in which timm loads no weights in this thread: it calls ``hook`` with its loader's arguments."""
+def instead_of_loading(hook: Callable[..., None]) -> Iterator[Callable[..., None]]:
+    """Makes a context in which timm loads no weights in this thread: it calls ``hook`` with the arguments of its
+    loader, which the context yields.
+    """
     thread = threading.get_ident()
 
     def choose(model: nn.Module, **about: Any) -> None:
@@ -112,6 +114,6 @@ def _instead_of_loading(hook: Callable[..., None]) -> Iterator[None]:
         load = _builder.load_pretrained
         _builder.load_pretrained = choose
         try:
-            yield
+            yield load
         finally:
             _builder.load_pretrained = load

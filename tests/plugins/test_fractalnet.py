@@ -375,7 +375,7 @@ def test_a_column_that_there_is_not_is_refused(column: Any) -> None:
 def test_the_rate_is_divided_whenever_the_epochs_left_halve() -> None:
     recipe = training.choose(plugin, "fractalnet20", "cifar10", "paper_c10")
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    rates = optimization.create_schedule(optimizer, recipe, 1)
+    rates = optimization.Schedule(optimizer, recipe, 1)
     got = [rates.set(epoch) for epoch in range(400)]
     expected, rate, since = [], 0.02, 400
     for epoch in range(400):

@@ -340,7 +340,7 @@ def test_papers_recipe_is_adadelta_that_halves_every_ten_epochs() -> None:
     assert isinstance(optimizer, torch.optim.Adadelta)
     settings = optimizer.param_groups[0]
     assert (settings["rho"], settings["eps"], settings["weight_decay"]) == (0.9, 1e-6, 3e-5)
-    rates = optimization.create_schedule(optimizer, recipe, 100)
+    rates = optimization.Schedule(optimizer, recipe, 100)
     assert [rates.set(epoch * 100) for epoch in (0, 9, 10, 25, 49)] == [1.0, 1.0, 0.5, 0.25, 0.0625]
 
 

@@ -254,7 +254,7 @@ def test_the_papers_recipe_is_section_8s() -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.clip_grad, recipe.label_smoothing) == (100, 32, 2.0, 0.1)
     optimizer = optimization.create_optimizer(nn.Linear(2, 2), recipe)
     assert optimizer.param_groups[0]["alpha"] == 0.9
-    rates = optimization.create_schedule(optimizer, recipe, updates_per_epoch=5)
+    rates = optimization.Schedule(optimizer, recipe, updates_per_epoch=5)
     assert [rates.set(update) for update in (0, 9, 10, 20)] == pytest.approx([0.045, 0.045, 0.0423, 0.039762])
 
 

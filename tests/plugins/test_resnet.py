@@ -270,5 +270,5 @@ def test_an_argument_outside_the_papers_is_refused_by_name(build: Any, args: dic
 def test_the_papers_rate_falls_after_32000_and_48000_updates(name: str, recipe_name: str) -> None:
     recipe = training.choose(plugin, name, "cifar10", recipe_name)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    rates = optimization.create_schedule(optimizer, recipe, 50_000 // 128)
+    rates = optimization.Schedule(optimizer, recipe, 50_000 // 128)
     assert [rates.set(update) for update in (31_999, 32_000, 47_999, 48_000)] == pytest.approx([0.1, 0.01, 0.01, 0.001])

@@ -368,7 +368,7 @@ def test_recipes_are_the_papers(name: str, epochs: int, decay: float, rates: lis
     recipe = training.choose(plugin, "ror3_56", "cifar10", name)
     assert (recipe.epochs, recipe.batch_size, recipe.weight_decay, recipe.nesterov) == (epochs, 128, decay, True)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    updates = optimization.create_schedule(optimizer, recipe, 1)
+    updates = optimization.Schedule(optimizer, recipe, 1)
     assert [updates.set(epoch) for epoch, _ in rates] == pytest.approx([rate for _, rate in rates])
 
 

@@ -134,7 +134,7 @@ def test_the_first_layer_is_fitted_and_kept_and_its_bias_learns_for_three_epochs
 def test_biases_of_normalisation_learn_64_times_as_fast_and_decay_no_faster() -> None:
     network, recipe = Airbench(**NARROW), Recipe(lr=0.5, weight_decay=1e-3)
     optimizer = optimization.create_optimizer(network, recipe, parameter_groups(network, recipe))
-    optimization.create_schedule(optimizer, recipe, 10).set(0)
+    optimization.Schedule(optimizer, recipe, 10).set(0)
     names = {value: name for name, value in network.named_parameters()}
     rates = {
         names[value]: (g["lr"], g["lr"] * g["weight_decay"]) for g in optimizer.param_groups for value in g["params"]
@@ -164,7 +164,7 @@ def test_the_recipe_is_the_scripts_in_units_of_a_mean_loss(
     assert recipe.lr * recipe.weight_decay == pytest.approx(decay * 1024 / examples, rel=1e-6)
     steps = 48 * recipe.epochs
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    rates = optimization.create_schedule(optimizer, recipe, 48)
+    rates = optimization.Schedule(optimizer, recipe, 48)
     got = [rates.set(update) / recipe.lr for update in range(steps)]
     expected = np.interp(np.arange(steps), [0, rise * steps, steps], [start, 1, end])
     assert np.abs(np.array(got) - expected).max() < 1 / (rise * steps)  # the peak lies on a whole update here

@@ -287,7 +287,7 @@ def test_each_parameter_has_its_stages_share_of_the_rate_at_every_update() -> No
     model = zoo.create("resnet20")
     recipe = Recipe(epochs=4, lr=0.4, warmup_epochs=1, warmup_lr=0.1, min_lr=0.02, layer_decay=0.5)
     optimizer = optimization.create_optimizer(model, recipe, by_layer(model, recipe))
-    rates = optimization.create_schedule(optimizer, recipe, updates_per_epoch=5)
+    rates = optimization.Schedule(optimizer, recipe, updates_per_epoch=5)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for update in range(20):
         cosine = 0.02 + 0.38 * (1 + math.cos(math.pi * (update - 5) / 15)) / 2

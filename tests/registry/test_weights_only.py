@@ -521,6 +521,7 @@ def test_weights_of_another_format_are_converted_by_the_key_map_beside_them(
 # ---- a real installation ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wheel_of_one_is_tried_as_a_user_would_get_it(site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pet"
     scaffold.write("pet", folder, kind="weights")

@@ -70,7 +70,7 @@ zoo.train("resnet8", data, settings={"epochs": 1}, output=sys.argv[1], device="c
     ("more", "command"),
     [
         (["by-name"], "zoo train resnet8 --data digits --set epochs=1 --device cpu -o runs/run"),
-        ([], "python train.py run"),
+        pytest.param([], "python train.py run", marks=pytest.mark.slow),
     ],
 )
 def test_a_program_that_trains_is_named_where_no_command_says_what_it_trains_on(

@@ -1,8 +1,10 @@
 """Every update's learning rate, and what the optimiser makes of it, against closed forms."""
 
 import math
+import sys
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from msgspec import structs
 from support.small_training import images, network, rows, run
 from torch import Tensor, nn
 
+import zoo
 from zoo import loading, registry
+from zoo.errors import MissingExtraError
 from zoo.training import Recipe, optimization
 from zoo.training.optimization import EMA, LookaheadWeights
 from zoo.training.recipe import Lookahead
@@ -29,7 +33,7 @@ def rates(recipe: Recipe, steps: int) -> list[list[float]]:
     """Returns what the optimiser has at each update: the rate of each group, of which the scales are SCALES."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in SCALES]
     optimizer = optimization.create_optimizer(nn.Module(), recipe, groups)
-    schedule = optimization.create_schedule(optimizer, recipe, steps)
+    schedule = optimization.Schedule(optimizer, recipe, steps)
     found = []
     for update in range(recipe.epochs * steps):
         returned = schedule.set(update)
@@ -139,7 +143,7 @@ def test_one_epoch_of_one_step_is_taken_at_the_full_rate(schedule: str) -> None:
 def test_rates_do_not_depend_on_the_updates_before(schedule: str) -> None:
     recipe = Recipe(epochs=4, schedule=schedule, warmup_epochs=1, decay_epochs=(2,))  # type: ignore[arg-type]
     optimizer = optimization.create_optimizer(nn.Linear(1, 1), recipe)
-    schedule_again = optimization.create_schedule(optimizer, recipe, 5)
+    schedule_again = optimization.Schedule(optimizer, recipe, 5)
     assert [schedule_again.set(update) for update in reversed(range(20))][::-1] == [row[0] for row in rates(recipe, 5)]
 
 
@@ -220,6 +224,68 @@ def test_momentum_of_a_parameter_starts_with_its_first_gradient_however_late() -
         model.weight.grad, late.grad = torch.ones(3, 2).double(), gradient
         optimizer.step()
     torch.testing.assert_close(late.detach(), wanted, rtol=1e-12, atol=1e-13)
+
+
+def of_timm(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> Any:
+    """Returns timm's scheduler of the recipe. It falls one update before a milestone, so half an update is added."""
+    from timm.scheduler import create_scheduler_v2
+
+    falling = {"num_epochs": recipe.epochs - recipe.warmup_epochs, "min_lr": recipe.min_lr, "warmup_prefix": True}
+    forms = {
+        "cosine": {"sched": "cosine", **falling},
+        "linear": {"sched": "poly", **falling, "decay_rate": 1.0},
+        "step": {"sched": "step", "decay_epochs": [*recipe.decay_epochs, 1][0] * (1 - 1e-12)},
+        "multistep": {"sched": "multistep", "decay_milestones": [at + 0.5 / updates for at in recipe.decay_epochs]},
+        "constant": {"sched": "step", "decay_epochs": 1, "decay_rate": 1.0},
+    }
+    arguments = {"num_epochs": recipe.epochs, "decay_rate": recipe.decay_rate, **forms[recipe.schedule]}
+    arguments |= {"warmup_epochs": recipe.warmup_epochs, "warmup_lr": recipe.warmup_lr}
+    return create_scheduler_v2(optimizer, **arguments, step_on_epochs=False, updates_per_epoch=updates)[0]
+
+
+@pytest.mark.parametrize("schedule", FORMS)
+def test_each_rate_is_timms_to_the_bit(schedule: str) -> None:
+    for epochs, warmup, first, lowest, updates in product((3, 8), (0, 0.5, 2), (0.0, 0.01), (0.0, 1e-5), (1, 7, 50)):
+        falls = {"step": (1.1,), "multistep": (0.5, 1.1, 2.3)}.get(schedule, ())
+        recipe = Recipe(
+            epochs=epochs, schedule=schedule, warmup_epochs=warmup, warmup_lr=first, min_lr=lowest, lr=0.3,  # type: ignore[arg-type]
+            decay_epochs=falls, decay_rate=0.1,
+        )  # fmt: skip
+        ours, theirs = (optimization.create_optimizer(nn.Linear(2, 2), recipe) for _ in range(2))
+        schedules = optimization.Schedule(ours, recipe, updates), of_timm(theirs, recipe, updates)
+        for update in range(epochs * updates):
+            schedules[0].set(update)
+            schedules[1].step_update(update)
+            assert ours.param_groups[0]["lr"] == theirs.param_groups[0]["lr"], (recipe, updates, update)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_an_optimiser_of_torch_is_the_one_that_timm_creates(name: str) -> None:
+    from timm.optim import create_optimizer_v2
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(2, 2))
+    for decay, nesterov, momentum, small in product((0, 0.01), (True, False), (0, 0.9), (True, False)):
+        recipe = Recipe(
+            optimizer=name, weight_decay=decay, nesterov=nesterov, momentum=momentum, decay_norm_and_bias=small
+        )
+        plain = "momentum" if name == "sgd" and not (nesterov and momentum) else name
+        ours = optimization.create_optimizer(model, recipe)
+        theirs = create_optimizer_v2(
+            model, plain, lr=recipe.lr, weight_decay=decay, momentum=momentum, fused=True, filter_bias_and_bn=not small
+        )
+        assert type(ours) is type(theirs)
+        for group, wanted in zip(ours.param_groups, theirs.param_groups, strict=True):
+            assert [*map(id, group.pop("params"))] == [*map(id, wanted.pop("params"))]
+            assert group == wanted
+
+
+def test_a_plain_recipe_needs_no_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    settings = {"epochs": 1, "optimizer": "adamw", "lr": 0.01}
+    zoo.train("resnet8", "digits", settings=settings, output=tmp_path / "run", device="cpu")
+    with pytest.raises(MissingExtraError, match="'lamb' needs timm"):
+        optimization.create_optimizer(nn.Linear(2, 2), Recipe(optimizer="lamb"))
 
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)

@@ -157,7 +157,7 @@ def test_any_settings_give_a_recipe_or_a_recipe_error(settings: dict[str, str]) 
 
 def learning_rates(recipe: Recipe, updates_per_epoch: int) -> Any:
     optimizer = optimization.create_optimizer(torch.nn.Linear(2, 2), recipe)
-    return optimization.create_schedule(optimizer, recipe, updates_per_epoch).set
+    return optimization.Schedule(optimizer, recipe, updates_per_epoch).set
 
 
 def test_an_unknown_optimiser_gets_the_nearest() -> None:

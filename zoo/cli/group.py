@@ -13,6 +13,21 @@ Homes = Mapping[str, str]
 """Names of commands and their addresses, ``"module:function"``."""
 
 
+_MEANT = {
+    "download": "fetch",
+    "eval": "evaluate",
+    "finetune": "train",
+    "get": "fetch",
+    "infer": "predict",
+    "models": "list",
+    "pull": "fetch",
+    "search": "list",
+    "test": "evaluate",
+    "validate": "evaluate",
+}
+"""Names of Zoo's commands by what other programs call them."""
+
+
 class Commands(click.Group):
     """A group that shows its commands in ``sections``, each under its heading, in the order given."""
 
@@ -62,7 +77,9 @@ class Commands(click.Group):
 
             paths = self.paths(context)
             near = [f" Did you mean '{context.command_path} {paths[key]}'?" for key in get_close_matches(name, paths)]
-            context.fail(f"No such command {name!r}.{''.join(near[:1])}")
+            if (meant := _MEANT.get(name)) in self.homes:
+                near = [f" Did you mean '{context.command_path} {meant}'?"]
+            context.fail(f"No such command {name!r}.{near[0] if near else f' {context.command_path} -h lists them.'}")
         return super().resolve_command(context, args)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -81,6 +98,12 @@ class Commands(click.Group):
         try:
             with clean_log():
                 return super().invoke(context)
+        except click.UsageError as error:
+            of = error.ctx
+            words = error.message.partition("Got unexpected extra argument (")[2].removesuffix(")")
+            if of and words and of.params.get("data", "") is None:
+                raise click.UsageError(f"{error.message}. Use --data {words}.", of) from None
+            raise
         except ZooError as error:
             complain(error)
             context.exit(error.exit_code)

@@ -276,8 +276,8 @@ checkpoint_every: Option = click.option(
     help="Also write a checkpoint every STEPS steps.",
 )  # fmt: skip
 keep_epochs: Option = click.option(
-    "--keep-epochs", "keep_epochs", metavar="N,N...", callback=check_epochs, default="",
-    help="Keep the network after these epochs, 0 for the untrained one, in DIR/epochs.",
+    "--keep-epochs", "keep_epochs", metavar="N,N,N", callback=check_epochs, default="",
+    help="Keep the network after these epochs in DIR/epochs.",
 )  # fmt: skip
 limit: Option = click.option("--limit", type=POSITIVE, metavar="N", help="Use N evenly spaced images.  [default: all]")
 threads: Option = click.option(

@@ -14,7 +14,49 @@ from zoo.errors import StorageError
 from zoo.system import distributed, storage
 
 
-@click.command(epilog="Example: zoo train resnet20 --data digits --set epochs=2 -o run")
+class _Train(click.Command):
+    """The command; the error for an option that is a field of the recipe, or another program's, says what to type."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        words = [*args]  # click takes them out
+        try:
+            return super().parse_args(context, args)
+        except click.NoSuchOption as error:
+            if instead := _instead_of(error.option_name, words):
+                raise click.UsageError(f"No such option {error.option_name!r}. Use {instead}.", context) from None
+            raise
+
+
+_FIELDS = {"--bs": "batch_size", "--learning-rate": "lr", "--wd": "weight_decay"}
+_OPTIONS = {
+    "--checkpoint": "--init FILE, or --resume with -o DIR",
+    "--dataset": "--data DATA",
+    "--gpu": "--device cuda",
+    "--load": "--init NAME.TAG",
+    "--model": "MODEL, the first word",
+    "--num-classes": "--data DATA: the head has as many classes as the data",
+    "--pretrained": "--init NAME.TAG",
+    "--weights": "--init NAME.TAG or --init FILE",
+}
+"""Names of other programs for fields of a recipe, and for options of this command."""
+
+
+def _instead_of(option: str, words: list[str]) -> str:
+    """Returns what to type for ``option``, with the value that it has in ``words``; nothing if that is not known."""
+    from zoo.training.recipe import Recipe
+
+    field = _FIELDS.get(option, option.removeprefix("--").replace("-", "_"))
+    if field not in Recipe.__struct_fields__ or field in ("name", "note"):
+        return _OPTIONS.get(option, "")
+    value = "VALUE"
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        name, equals, text = word.partition("=")
+        if name == option and (equals or not following.startswith("-")):
+            value = text if equals else following
+    return f"--set {field}={value}"
+
+
+@click.command(cls=_Train, epilog="Example: zoo train resnet20 --data digits --set epochs=2 -o run")
 @click.argument("model", required=False, shell_complete=options.complete_name, callback=options.refuse_pattern)
 @click.option("--data", help="Name or path of a data set; required except with --resume.")
 @click.option("--recipe", help="Recipe of the family.  [default: its first for MODEL and the data]")

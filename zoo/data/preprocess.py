@@ -46,9 +46,16 @@ class Transform:
     def __repr__(self) -> str:
         return f"Transform({self.preprocess!r})"
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Returns float32 C H W of ``image``, in any mode of 8 or 16 bits a channel; raises :class:`DataError`."""
-        return self._normalize(self.pixels(image))
+    def __call__(self, image: "Picture") -> Tensor:
+        """Returns float32 C H W of ``image``, in any mode of 8 or 16 bits a channel; float32 B C H W of a batch.
+
+        Raises :class:`DataError` for anything but a :data:`Picture`.
+        """
+        picture = as_picture(image, self.channels)
+        if isinstance(picture, Image.Image):
+            return self._normalize(self.pixels(picture))
+        pixels = picture.as_subclass(Tensor)  # of torchvision's tv_tensors
+        return self.batch(pixels) if pixels.ndim == 4 else self.batch(pixels[None])[0]
 
     def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
         """Returns uint8 C H W of ``image`` at the input's size, not yet normalised.
@@ -136,24 +143,6 @@ class Transform:
 
 Picture = Image.Image | str | Path | np.ndarray[Any, np.dtype[np.uint8]] | Tensor
 """An image: Pillow's, a file, a uint8 array H W C or H W, a uint8 tensor C H W, or a batch B C H W."""
-
-
-class EvaluationTransform:
-    """:class:`Transform` for any :data:`Picture`, with the same values."""
-
-    def __init__(self, preprocess: Preprocess) -> None:
-        self._transform = Transform(preprocess)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._transform.preprocess!r})"
-
-    def __call__(self, image: Picture) -> Tensor:
-        """Returns float32 C H W, or B C H W of a batch."""
-        opened = as_picture(image, self._transform.channels)
-        if isinstance(opened, Image.Image):
-            return self._transform(opened)
-        pixels = opened.as_subclass(Tensor)  # of torchvision's tv_tensors
-        return self._transform.batch(pixels) if pixels.ndim == 4 else self._transform.batch(pixels[None])[0]
 
 
 def training_transform(preprocess: Preprocess) -> Callable[[Picture], Tensor]:

@@ -56,6 +56,9 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
         >>> len(digits), tuple(digits.pixels.shape)
         (360, (360, 1, 8, 8))
     """
+    if not isinstance(name_or_path, str | Path):
+        got = type(name_or_path).__name__
+        raise DataError(f"Got {got}, expected the name of a data set, such as 'digits', or a path.")
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return _load_built_in(name_or_path, split, root)

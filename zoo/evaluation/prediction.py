@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo.data import image_source
 from zoo.data.classes import class_names
 from zoo.data.image_file import to_channels
-from zoo.errors import SpecError, UnknownNameError, WeightsError
+from zoo.errors import DataError, SpecError, UnknownNameError, WeightsError
 from zoo.evaluation.forward import device_of, in_eval_mode
 from zoo.loading.create import as_network, info_of, preprocess, require_classes
 
@@ -74,7 +74,10 @@ def predict(
     if device is not None:
         network.to(device)
     classes = class_names_of(network)
-    several = image_source.expand([images] if isinstance(images, str | Path | Image) else images)
+    several = image_source.expand(images if isinstance(images, Sequence) and not isinstance(images, str) else [images])
+    for image in several:
+        if not isinstance(image, str | Path | Image):
+            raise DataError(f"Got {type(image).__name__}, expected an image: a path, an address or Pillow's.")
     with in_eval_mode(network), Prepared(network, several) as prepared:
         return [prepared.rank(image, classes, topk) for image in several]
 

@@ -1,11 +1,13 @@
 """Networks by name, their weights' files, what is known of them; and images as its input."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo import registry
-from zoo.errors import SpecError, WeightsError
+from zoo import names, registry
+from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.loading import resolve
 from zoo.registry import extensions, hooks, listing
 from zoo.spec import Preprocess
@@ -95,11 +97,18 @@ def create(
         "drop_path_rate": drop_path_rate,
         "output_stride": output_stride,
     }
+    names.check(name)
+    for argument in args.keys() & _ELSEWHERE.keys():
+        raise UnknownNameError(f"zoo.create has no argument {argument!r}.", hint=_ELSEWHERE[argument])
     args = {**{key: value for key, value in common.items() if value is not None}, **args}
     _check_features(features_only, out_indices, num_classes)
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
-        if value is not None and value < least:
-            raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+            raise SpecError(f"{argument} = {value!r} is invalid: expected a whole number, at least {least}.")
+    if weights is not None and not isinstance(weights, str | PathLike):
+        raise SpecError(f"weights = {weights!r} is invalid: expected a file, the folder of a run or hf-hub:OWNER/NAME.")
+    if device is not None or dtype is not None:
+        _check_place(device, dtype)
     if class_names is not None:
         num_classes = _count(class_names, num_classes)
     path, (name, file) = name, resolve.with_file(name, weights)
@@ -133,9 +142,32 @@ def create(
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
 
 
+_ELSEWHERE = {
+    "cache_dir": "The environment variable ZOO_CACHE names the folder of the cache.",
+    "checkpoint_path": "weights=FILE loads a local file. zoo.timm.create_model takes timm's arguments.",
+    "pretrained_cfg": "pretrained=TAG chooses weights. zoo.timm.create_model takes timm's arguments.",
+    "pretrained_cfg_overlay": "weights=FILE loads a local file. zoo.timm.create_model takes timm's arguments.",
+}
+"""Hints for arguments of timm that name weights."""
+
+
+def _check_place(device: "str | torch.device | None", dtype: "torch.dtype | None") -> None:
+    """Raises :class:`SpecError` for a device that torch does not have here, or a type that is none of torch's."""
+    import torch
+
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise SpecError(f"dtype = {dtype!r} is invalid: expected one of torch's, such as torch.float16.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SpecError(f"device = {str(device)!r} cannot be used: {reason}") from None
+
+
 def _count(class_names: Sequence[str], num_classes: int | None) -> int:
     """Returns how many classes have these names; raises :class:`SpecError` unless they are as many as stated."""
-    is_list = not isinstance(class_names, str) and all(isinstance(name, str) for name in class_names)
+    is_list = isinstance(class_names, Sequence) and not isinstance(class_names, str)
+    is_list = is_list and all(isinstance(name, str) for name in class_names)
     if not is_list or len(set(class_names)) != len(class_names) or not class_names:
         raise SpecError(f"class_names = {class_names!r} is invalid: expected different names, one for each class.")
     if num_classes not in (None, len(class_names)):
@@ -177,7 +209,11 @@ def info_of(model: "nn.Module") -> "ModelInfo":
     """Returns what :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
     info: ModelInfo | None = getattr(model, "zoo_info", None)
     if info is None:
-        raise WeightsError(f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.")
+        create = f"zoo.create({model!r})" if isinstance(model, str) else "zoo.create(NAME)"
+        raise WeightsError(
+            f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.",
+            hint=f"Expected a network: {create}. Of your own, zoo.register makes a model.",
+        )
     return info
 
 
@@ -283,13 +319,14 @@ def info(name: str) -> dict[str, Any]:
 
 
 def preprocess(model: "nn.Module") -> "Transform":
-    """Returns the transform from a Pillow image to the input of a network, as its weights expect it.
+    """Returns the transform of images to the input of a network, as its weights expect it.
 
     Args:
         model: A network that :func:`zoo.create` returned.
 
     Returns:
-        A callable that takes a Pillow image and returns a tensor, float32 C H W.
+        A callable. It takes a Pillow image, a path, a uint8 array H W C, or a uint8 tensor C H W, and returns a
+        tensor, float32 C H W; of a uint8 batch B C H W, float32 B C H W.
 
     Raises:
         WeightsError: ``zoo.create`` did not make this network.
@@ -341,12 +378,12 @@ def transforms(
     """
     import msgspec
 
-    from zoo.data.preprocess import EvaluationTransform, training_transform
+    from zoo.data.preprocess import Transform, training_transform
 
     wanted = _preprocess_named(model) if isinstance(model, str) else info_of(model).preprocess
     if size is not None:
         wanted = msgspec.structs.replace(wanted, input_size=(wanted.input_size[0], size, size))
-    return training_transform(wanted) if train else EvaluationTransform(wanted)
+    return training_transform(wanted) if train else Transform(wanted)
 
 
 def _preprocess_named(name: str) -> Preprocess:

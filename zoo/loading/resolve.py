@@ -14,7 +14,7 @@ from zoo.manifest import Weights
 from zoo.registry import Found, extensions, hooks, listing
 from zoo.registry.hooks import blaming
 from zoo.registry.registry import to_install
-from zoo.system import machine, storage
+from zoo.system import storage
 from zoo.trust import first_use, lock, policy
 
 if TYPE_CHECKING:  # few weights need a conversion
@@ -27,6 +27,7 @@ def find(name: str, *, distribution: str = "") -> Found:
     Raises as :meth:`zoo.registry.Registry.find` and :func:`zoo.trust.repository.find`. The error for an unknown name
     says which distribution had it when it was locked.
     """
+    names.check(name)
     if names.is_repository(name):
         from zoo.trust import repository
 
@@ -38,6 +39,8 @@ def find(name: str, *, distribution: str = "") -> Found:
             raise
         locked = _locked()
         brought = [of for full, of in locked.items() if "." in full and _short(full) == _short(name)]
+        from zoo.system import machine  # which imports much
+
         if brought and not machine.version_of(brought[0].distribution):
             if needed := names.requirement(brought[0].distribution, brought[0].version):
                 error.hint = to_install(needed, registry.current().plugins)
@@ -67,6 +70,7 @@ def trained_at(path: str | Path) -> Path | None:
     What is known as a name is one: ``./resnet20`` is a folder for certain. Raises :class:`WeightsError` for a folder
     without a trained network.
     """
+    names.check(path)
     file = Path(path)
     is_folder = file.is_dir()
     if names.is_repository(str(path)) or not (is_folder or file.suffix == ".safetensors"):

@@ -25,6 +25,15 @@ class FeatureInfo(list[dict[str, Any]]):
             return self[idx][key]
         return [self[index][key] for index in (range(len(self)) if idx is None else idx)]
 
+    def get_dicts(
+        self, keys: Iterable[str] | None = None, idx: int | Sequence[int] | None = None
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Returns those of a stage's values whose keys are ``keys``, by default all; ``idx`` as in :meth:`get`."""
+        if isinstance(idx, int):
+            return self[idx] if keys is None else {key: self[idx][key] for key in keys}
+        every = range(len(self)) if idx is None else idx
+        return [self[index] if keys is None else {key: self[index][key] for key in keys} for index in every]
+
     def channels(self, idx: int | Sequence[int] | None = None) -> Any:
         """Numbers of channels; ``idx`` as in :meth:`get`."""
         return self.get("num_chs", idx)
@@ -46,7 +55,7 @@ def take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
     if indices is None:
         return list(range(count))
     asked = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)
-    if not asked or any(not -count <= index < count for index in asked):
+    if not asked or any(not isinstance(index, int) or not -count <= index < count for index in asked):
         raise SpecError(f"out_indices = {indices!r}: expected stages of {count}, 0 to {count - 1}, or -{count} to -1.")
     return [index % count for index in asked]
 

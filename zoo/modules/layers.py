@@ -10,6 +10,17 @@ from torch.nn import functional as F
 from zoo.errors import SpecError
 
 
+def check_share(**arguments: float) -> None:
+    """Checks that each of a build function's ``arguments`` is in [0, 1].
+
+    Raises:
+        SpecError: One is not.
+    """
+    for argument, value in arguments.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise SpecError(f"{argument} = {value!r} must be a number in [0, 1].")
+
+
 def check_choice(argument: str, value: object, choices: Iterable[object]) -> None:
     """Checks that a build function's ``argument`` is one of its ``choices``.
 
@@ -18,7 +29,11 @@ def check_choice(argument: str, value: object, choices: Iterable[object]) -> Non
     """
     allowed = tuple(choices)
     if value not in allowed:
-        raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, allowed))}.")
+        is_timms = argument == "global_pool" and value in ("avgmax", "catavgmax", "fast", "fastavg", "fastmax")
+        raise SpecError(
+            f"{argument} = {value!r} is not one of {', '.join(map(repr, allowed))}.",
+            hint=f"timm's networks may have it: zoo.create('timm/NAME', {argument}={value!r})." if is_timms else "",
+        )
 
 
 def check_positive(**arguments: float) -> None:
@@ -239,8 +254,7 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not 0 <= rate <= 1:
-            raise SpecError(f"drop_path_rate = {rate!r} must be in [0, 1].")
+        check_share(drop_path_rate=rate)
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from zoo.errors import SpecError
 from zoo.modules import features
 from zoo.modules.execution import blocks_of, input_facts, set_recomputed
 from zoo.modules.features import FeatureInfo
-from zoo.modules.layers import create_linear, create_pool
+from zoo.modules.layers import check_share, create_linear, create_pool
 
 
 class ImageClassifier(nn.Module):
@@ -117,6 +117,13 @@ class ImageClassifier(nn.Module):
     def _replace(self, name: str, module: nn.Module) -> None:
         parent, _, own = name.rpartition(".")
         setattr(self.get_submodule(parent), own, module)
+
+    def prune_intermediate_layers(self, *_: Any, **__: Any) -> list[int]:
+        """Raises :class:`SpecError`: a method of timm's that these networks do not have."""
+        raise SpecError(
+            f"{type(self).__name__} keeps all of its layers.",
+            hint="zoo.create(NAME, features_only=True, out_indices=...) computes no more than these stages.",
+        )
 
     # ---- The forward -----------------------------------------------------------------------------------------
 
@@ -226,8 +233,7 @@ class PooledClassifier(ImageClassifier):
 
     def set_drop_rate(self, rate: float) -> None:
         """Sets the share of pooled features that training drops. Raises :class:`SpecError` outside [0, 1]."""
-        if not 0 <= rate <= 1:
-            raise SpecError(f"drop_rate = {rate!r} must be in [0, 1].")
+        check_share(drop_rate=rate)
         self.drop_rate = rate
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

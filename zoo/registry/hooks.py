@@ -259,7 +259,13 @@ def unknown_arg(model: Model, name: str, known: list[str]) -> UnknownNameError:
     """Returns the error for an argument ``name`` that ``model`` does not have, with those that it has."""
     near = UnknownNameError.of("argument", name, known).hint
     every = f"Arguments: {', '.join(known)}."
+    if not near and name in _OF_TIMM and not model.name.startswith("timm/"):
+        near = f"timm's networks may have it: zoo.create('timm/NAME', {name}=...)."
     return UnknownNameError(f"{model.name} has no argument {name!r}.", hint=f"{near} {every}" if near else every)
+
+
+_OF_TIMM = {"act_layer", "block_args", "exportable", "img_size", "no_jit", "norm_layer", "patch_size", "scriptable"}
+"""Arguments of timm's networks alone."""
 
 
 def args_of(build: Callable[..., Any]) -> list[str] | None:

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase, translate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Never
 
 import msgspec
 
 from zoo import names, registry
+from zoo.errors import SpecError, UnknownNameError
 from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
 from zoo.registry.registry import Named
@@ -30,6 +31,7 @@ def list_models(
     license: str | None = None,
     max_params: int | None = None,
     pretrained: bool = False,
+    **unknown: Never,
 ) -> list[str]:
     """Returns the names of architectures, or of weights, in natural order.
 
@@ -44,9 +46,14 @@ def list_models(
         license: Only weights whose licence matches this shell pattern, in either case: ``apache*``.
         max_params: Only networks of at most this many parameters.
         pretrained: Whether to list weights.
+        unknown: None; the error for an argument of timm's function says what to write.
 
     Returns:
         The names, which :func:`zoo.create` takes.
+
+    Raises:
+        SpecError: ``pattern`` is not one pattern.
+        UnknownNameError: There is no such argument.
 
     Example:
         >>> import zoo
@@ -55,6 +62,17 @@ def list_models(
         >>> zoo.list_models("resnet20", dataset="digits")
         ['resnet20.digits', 'resnet20.digits_robust']
     """
+    for argument in unknown:
+        near = UnknownNameError.of("argument", argument, _ARGUMENTS).hint
+        raise UnknownNameError(
+            f"zoo.list_models has no argument {argument!r}.",
+            hint=f"{near or _INSTEAD.get(argument, '')} Arguments: {', '.join(_ARGUMENTS)}.".strip(),
+        )
+    if not isinstance(pattern, str):
+        raise SpecError(
+            f"pattern = {pattern!r} is invalid: expected one pattern, such as 'resnet*'.",
+            hint="zoo.timm.list_models takes several, and lists timm's models.",
+        )
     if dataset is None and license is None and max_params is None:  # names alone say what is meant
         matches = _matching(pattern, family, is_tagged=pretrained or "." in pattern)
         return [name for named, tags in matches for name in _names(named, tags)]
@@ -62,6 +80,19 @@ def list_models(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
     )
     return [line.name for line in chosen]
+
+
+_ARGUMENTS = ("pattern", "family", "dataset", "license", "max_params", "pretrained")
+
+_INSTEAD = {
+    "exclude_filters": "Leave names out of the list that it returns, or use zoo.timm.list_models.",
+    "filter": "Use pattern.",
+    "include": "Use pattern.",
+    "include_tags": "Use pretrained=True, or zoo.timm.list_models.",
+    "module": "Use family, or zoo.timm.list_models.",
+    "name_matches_cfg": "Use zoo.timm.list_models.",
+}
+"""Hints for the arguments of timm's and torchvision's functions of this name."""
 
 
 def select(

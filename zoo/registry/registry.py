@@ -10,6 +10,7 @@ A plugin may bring weights for the models of others. Their full name is ``plugin
 if nobody else has that name. They are never a default.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,23 @@ from zoo.errors import AmbiguousNameError, PluginError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry.plugin_row import PluginRow, as_pip_compares
 from zoo.spec import Model, Plugin
+
+_ENDINGS = {
+    ".bin",
+    ".ckpt",
+    ".h5",
+    ".jpg",
+    ".keras",
+    ".npz",
+    ".onnx",
+    ".pkl",
+    ".png",
+    ".pt",
+    ".pth",
+    ".safetensors",
+    ".th",
+}
+"""Endings of files, which a mistaken name may have in place of a tag."""
 
 
 class Found(NamedTuple):
@@ -167,6 +185,13 @@ class Registry:
         try:
             row, model = self._find_model(name)
         except UnknownNameError as error:
+            if f".{name.tag}" in _ENDINGS:
+                is_image = name.tag in ("jpg", "png")
+                of_file = names.OF_FILE if os.path.isfile(text) else "There is no such file."
+                raise UnknownNameError(
+                    f"{text!r} is not a model name.",
+                    hint="The name of a model comes first, then images." if is_image else of_file,
+                ) from None
             entries = [one.weights for one in self._local.get(name.arch, ())]
             full = f"{name.plugin}/{name.arch}" if name.plugin else name.arch
             bringers = [row for row in self.plugins if full in row.brought_tags]

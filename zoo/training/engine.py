@@ -27,9 +27,9 @@ from zoo.training.inputs import Portion, TrainingData, batches
 from zoo.training.optimization import (
     EMA,
     LookaheadWeights,
+    Schedule,
     by_layer,
     create_optimizer,
-    create_schedule,
     freeze,
     running_statistics,
     sync_batch_norm,
@@ -190,7 +190,7 @@ class Engine:
         self.micro_batches = MicroBatches(model, recipe, preprocess, self.batches.portion)
         self.frozen = freeze(model, recipe.freeze)
         self.optimizer = create_optimizer(model, recipe, (parameter_groups or by_layer)(model, recipe))
-        self.schedule = create_schedule(self.optimizer, recipe, self.batches.steps)
+        self.schedule = Schedule(self.optimizer, recipe, self.batches.steps)
         self.ema = EMA(model, recipe.ema) if recipe.ema else None
         updates = recipe.epochs * self.batches.steps
         self.lookahead = LookaheadWeights(model, recipe.lookahead, updates) if recipe.lookahead else None

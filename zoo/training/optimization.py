@@ -1,6 +1,7 @@
 """Updates of the weights: parameter groups, optimizer, learning rate, averages, batch normalisation over processes."""
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -67,8 +68,7 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_small = parameter.ndim <= 1 or name.endswith(".bias")
-            decays = (recipe.decay_norm_and_bias or not is_small) and not any(fnmatchcase(name, p) for p in exempt)
+            decays = _decays(name, parameter, recipe, exempt)
             groups.setdefault((top - levels[name], decays), []).append(parameter)
     # The head's comes first: the log shows the first group's rate.
     return [
@@ -110,44 +110,109 @@ def _no_match(pattern: str, model: nn.Module, names: list[str]) -> RecipeError:
 
 
 class Schedule:
-    """The learning rate of each update, a function of its number, so that there is no state to store."""
+    """The learning rate of each update, a function of its number, so that there is no state to store.
 
-    def __init__(self, scheduler: Any, optimizer: torch.optim.Optimizer) -> None:
-        self._scheduler = scheduler
-        self._optimizer = optimizer
+    Its values are timm's, to the bit.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> None:
+        self._optimizer = optimizer  # whose groups are others after a checkpoint is read
+        self._recipe = recipe
+        self._epoch = updates_per_epoch
+        self._warmup = recipe.warmup_epochs * updates_per_epoch
+        self._highest = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
 
     def set(self, update: int) -> float:
-        """Sets the learning rate of update number ``update`` (from 0) and returns it."""
-        self._scheduler.step_update(update)
+        """Sets the learning rate of update number ``update`` (from 0) and returns that of the first group."""
+        for group, highest in zip(self._optimizer.param_groups, self._highest, strict=True):
+            group["lr"] = self._rate(update, highest) * group.get("lr_scale", 1.0)
         return float(self._optimizer.param_groups[0]["lr"])
+
+    def _rate(self, update: int, highest: float) -> float:
+        recipe = self._recipe
+        if update < self._warmup:
+            return recipe.warmup_lr + update * ((highest - recipe.warmup_lr) / self._warmup)
+        match recipe.schedule:
+            case "cosine" | "linear":
+                done, total = update - self._warmup, (recipe.epochs - recipe.warmup_epochs) * self._epoch
+                if done >= total:
+                    return recipe.min_lr
+                if recipe.schedule == "linear":
+                    return recipe.min_lr + (highest - recipe.min_lr) * (1 - done / total)
+                return recipe.min_lr + 0.5 * (highest - recipe.min_lr) * (1 + math.cos(math.pi * done / total))
+            case "step":
+                # A hair less: 1.1 epochs of 50 updates are 55.00000000000001 in floats, and end before update 55.
+                falls = update // (recipe.decay_epochs[0] * (1 - 1e-12) * self._epoch)
+            case "multistep":
+                falls = sum(update >= epoch * self._epoch - 0.5 for epoch in recipe.decay_epochs)
+            case "constant":
+                return highest
+        return float(highest * recipe.decay_rate**falls)
 
 
 def create_optimizer(
     model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | None = None
 ) -> torch.optim.Optimizer:
-    """Creates the optimizer of ``recipe`` for ``groups``, by default for the trained parameters of ``model``."""
+    """Creates the optimizer of ``recipe`` for ``groups``, by default for the trained parameters of ``model``.
+
+    SGD, Adam and AdamW are torch's; all others are timm's.
+    """
+    groups = groups or _by_decay(model, recipe)
+    settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, **recipe.optimizer_args}
     try:
-        from timm.optim import create_optimizer_v2, list_optimizers
-    except ImportError:
-        raise MissingExtraError.of("Training", "timm", "zoo-vision[train]") from None
-    name = recipe.optimizer
-    if name == "sgd" and not (recipe.nesterov and recipe.momentum):
-        name = "momentum"  # timm's name of SGD without Nesterov
-    arguments: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
-    if recipe.optimizer in ("sgd", "adam", "adamw"):
-        arguments["fused"] = True
-    arguments |= recipe.optimizer_args
-    try:
-        made: torch.optim.Optimizer = create_optimizer_v2(
-            groups or model, opt=name, filter_bias_and_bn=not recipe.decay_norm_and_bias, **arguments
-        )
+        match recipe.optimizer:
+            case "sgd":
+                is_nesterov = recipe.nesterov and recipe.momentum > 0
+                momentum = {"momentum": recipe.momentum, "nesterov": is_nesterov}
+                made: torch.optim.Optimizer = torch.optim.SGD(groups, **{"fused": True, **momentum, **settings})
+                if recipe.momentum:
+                    _start_momentum(made)
+            case "adam" | "adamw":
+                kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+                made = kind(groups, **{"fused": True, **settings})
+            case _:
+                made = _of_timm(groups, recipe.optimizer, {"momentum": recipe.momentum, **settings})
     except (ValueError, TypeError) as error:
-        near = get_close_matches(recipe.optimizer, list_optimizers(), n=3)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "timm.optim.list_optimizers() lists them."
-        raise RecipeError(f"Optimiser {recipe.optimizer!r}: {error}", hint=hint) from None
-    if recipe.optimizer == "sgd" and recipe.momentum:
-        _start_momentum(made)
+        raise RecipeError(f"Optimiser {recipe.optimizer!r}: {error}", hint=_similar(recipe.optimizer)) from None
     return made
+
+
+def _by_decay(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Groups the trained parameters by whether they decay, as timm does."""
+    exempt: Collection[str] = getattr(model, "no_weight_decay", set)()
+    groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[bool(recipe.weight_decay) and _decays(name, parameter, recipe, exempt)].append(parameter)
+    return [
+        {"params": parameters, "weight_decay": recipe.weight_decay if decays else 0.0}
+        for decays, parameters in groups.items()
+        if parameters
+    ]
+
+
+def _decays(name: str, parameter: nn.Parameter, recipe: Recipe, exempt: Collection[str]) -> bool:
+    is_small = parameter.ndim <= 1 or name.endswith(".bias")
+    return (recipe.decay_norm_and_bias or not is_small) and not any(fnmatchcase(name, p) for p in exempt)
+
+
+def _of_timm(groups: list[dict[str, Any]], name: str, settings: dict[str, Any]) -> torch.optim.Optimizer:
+    try:
+        from timm.optim import create_optimizer_v2
+    except ImportError:
+        raise MissingExtraError.of(f"Optimiser {name!r}", "timm", "zoo-vision[train]") from None
+    made: torch.optim.Optimizer = create_optimizer_v2(groups, opt=name, **settings)
+    return made
+
+
+def _similar(optimizer: str) -> str:
+    """Returns the hint for an optimizer that does not exist, or takes other arguments."""
+    try:
+        from timm.optim import list_optimizers
+    except ImportError:
+        return "Without timm there are sgd, adam and adamw."
+    near = get_close_matches(optimizer, list_optimizers(), n=3)
+    return f"Did you mean {' or '.join(near)}?" if near else "timm.optim.list_optimizers() lists them."
 
 
 def _start_momentum(optimizer: torch.optim.Optimizer) -> None:
@@ -159,36 +224,6 @@ def _start_momentum(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-
-def create_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> Schedule:
-    """Creates the schedule of ``recipe``, stepped after every update."""
-    from timm.scheduler import create_scheduler_v2
-
-    warmup: dict[str, Any] = {"warmup_epochs": recipe.warmup_epochs, "warmup_lr": recipe.warmup_lr}
-    falling = {"num_epochs": recipe.epochs - recipe.warmup_epochs, "min_lr": recipe.min_lr, "warmup_prefix": True}
-    match recipe.schedule:
-        case "cosine":
-            arguments = {"sched": "cosine", **falling}
-        case "linear":
-            arguments = {"sched": "poly", "decay_rate": 1.0, **falling}
-        case "step":
-            # A hair less: 1.1 epochs of 50 updates are 55.00000000000001 in floats, and end before update 55.
-            interval = recipe.decay_epochs[0] * (1 - 1e-12)
-            arguments = {"sched": "step", "decay_epochs": interval, "decay_rate": recipe.decay_rate}
-        case "multistep":
-            # timm falls one update before the milestone; half an update more makes it fall on it.
-            milestones = [epoch + 0.5 / updates_per_epoch for epoch in recipe.decay_epochs]
-            arguments = {"sched": "multistep", "decay_milestones": milestones, "decay_rate": recipe.decay_rate}
-        case "constant":
-            arguments = {"sched": "step", "decay_epochs": 1, "decay_rate": 1.0}  # older timm has no other
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        **{"num_epochs": recipe.epochs, **arguments, **warmup},
-        step_on_epochs=False,
-        updates_per_epoch=updates_per_epoch,
-    )
-    return Schedule(scheduler, optimizer)
 
 
 class _Follower:

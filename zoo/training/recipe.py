@@ -206,7 +206,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             epoch.
         batch_size: Images per update of the weights.
         accumulate: Number of micro-batches in which a batch is computed: less memory, the same update.
-        optimizer: A name of timm's optimiser factory: ``sgd``, ``adamw``, ``lamb``, ``muon``, ...
+        optimizer: ``sgd``, ``adam`` or ``adamw``, or with timm any name of its factory: ``lamb``, ``muon``, ...
         optimizer_args: More arguments of the optimiser, by its own names: ``{alpha = 0.95, centered = true}``.
         lr: The learning rate after warm-up.
         momentum: Momentum of ``sgd`` and of others that have one.

@@ -97,7 +97,7 @@ def _asked(text: str, name: names.Repository) -> _Place:
     if file is None:
         raise WeightsError(
             f"{text} has neither {OURS} nor {THEIRS}, so Zoo cannot know which network its weights are of.",
-            hint="Fetch the file and pass it with the name of its model: weights=FILE (--weights FILE).",
+            hint=f"Fetch the file. {names.OF_FILE}",
         )
     if rows[file].size > LARGEST:
         raise WeightsError(f"{text}: {file} has {rows[file].size:,} bytes, expected at most {LARGEST:,}.")
@@ -178,7 +178,7 @@ def _understood(text: str, config: dict[str, Any]) -> tuple[PluginRow, Described
         raise WeightsError(
             f"{text}: no plugin understands its {THEIRS}, which has {', '.join(sorted(config))[:200] or 'nothing'}.",
             hint=f"Plugins that read repositories: {', '.join(row.name for row in asked) or 'none'}. If you know the "
-            "model, fetch the file and pass it as weights=FILE (--weights FILE).",
+            f"model, fetch the file. {names.OF_FILE}",
         )
     return claims[0]
 

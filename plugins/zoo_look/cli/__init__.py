@@ -25,6 +25,7 @@ _SECTIONS = {
     "Comparisons:": {
         "invariance": "zoo_look.cli.questions:invariance",
         "representations": "zoo_look.cli.questions:representations",
+        "trajectory": "zoo_look.cli.questions:trajectory",
         "whitening": "zoo_look.cli.questions:whitening",
     },
 }

@@ -209,6 +209,35 @@ def representations(first: str, second: str, data: str, split: str, **keywords: 
 
 
 @look_command(
+    "zoo look trajectory runs/mine --data digits -o trajectory.png",
+    click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path)),
+    options.required_data,
+    options.split,
+    layer_option,
+    limit_option,
+    options.device,
+)
+def trajectory(run: Path, data: str, split: str, **keywords: Any) -> Answer:
+    """Show a training as it went, from the networks that --keep-epochs kept.
+
+    Which images are right from an epoch on, which are forgotten, how alike a layer is between epochs, and the first
+    layer's filters as they form.
+    """
+    import zoo_look as look
+
+    with show_progress("trajectory") as progress:
+        result = look.trajectory(run, data, split, progress=progress, **keywords)
+    history = result.history()
+    table = [
+        {"epoch": epoch, **{name: f"{values[row]:.2f}%" for name, values in history.items()}}
+        for row, epoch in enumerate(result.epochs)
+    ]
+    facts = result.facts()
+    shown = {name: facts[name] for name in ("images", "never_forgotten", "never_right")}
+    return result, {"epochs": table, **shown}
+
+
+@look_command(
     "zoo look whitening --data cifar10 --split train -o whitening.png",
     options.required_data,
     options.split,

@@ -90,6 +90,7 @@ def test_a_queue_is_trained_by_another_engine_as_well(inside: Path) -> None:
     assert Path("runs", "first", "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_the_recorded_command_of_a_training_repeats_it_alone(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the byte of the file, which holds the command itself; the run has its name, and no folder of this machine."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -111,6 +112,7 @@ def test_the_recorded_command_of_a_training_repeats_it_alone(inside: Path, monke
     assert file.read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_training_that_starts_from_weights_need_not_name_its_model(inside: Path) -> None:
     write('[[train]]\nname = "first"\ninit = "resnet20.digits"\ndata = "digits"\nsettings = { epochs = 1 }\n')
     done = ask("--threads", "1")

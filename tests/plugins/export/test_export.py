@@ -2,6 +2,8 @@
 
 import json
 import re
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import data
-from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
+from zoo.errors import DataError, ExportError, MissingExtraError, SpecError, StorageError
 from zoo.spec import Preprocess
 from zoo_export import agreement, formats, graph, writers
 from zoo_export.formats import Format
@@ -408,3 +410,18 @@ def test_pixels_are_rounded_not_cut_off() -> None:
     about = formats.About("onnx", "float32", "uint8", "resnet20", 10, preprocess)
     values = torch.tensor([250.6, 0.4, 0.6, 254.9]).div(255).view(1, 1, 2, 2)
     assert as_taken(about, values).flatten().tolist() == [251, 0, 1, 255]
+
+
+def test_a_disk_without_room_is_said_in_words(tmp_path: Path) -> None:
+    network = zoo.create("resnet20.digits").eval()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, most[1]))
+    try:
+        with pytest.raises(StorageError, match=r"x\.pt2 cannot be written") as caught:
+            zoo.exporting.export(network, tmp_path / "x.pt2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        signal.signal(signal.SIGXFSZ, before)
+    assert "ulimit -f" in caught.value.hint
+    assert not [*tmp_path.iterdir()]

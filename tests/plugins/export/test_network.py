@@ -286,6 +286,7 @@ def test_an_exported_file_holds_no_pickle(root: Path) -> None:
     assert not [name for name, content in members.items() if content.startswith(starts) and "weight_" not in name]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_runs_in_a_sandbox(root: Path, monkeypatch: pytest.MonkeyPatch, format: Format) -> None:
     file = exports.made(root, format).file

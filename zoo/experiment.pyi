@@ -1,0 +1,1 @@
+from zoo_experiment.experiments import *  # noqa: F403  # what editors complete
