@@ -123,8 +123,9 @@ def embedded_weights(models: list[Listed]) -> str:
                 continue
             for where, score in weights.scores.items():
                 value, how, interval = measured(where, score)
+                mark = " (default)" * (len(entry.weights) > 1 and weights.tag == default_tag(entry))
                 lines.append(
-                    f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
+                    f"| `{weights.name}`{mark} | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
                     f"| {value:.2f}%{how}{of_trainings(score)} | {interval} | {on_all(score)} "
                     f"| {' | '.join(published(entry, weights, where))} |"
                 )
@@ -145,12 +146,14 @@ def other_weights(models: list[Listed]) -> str:
     """Returns a row for each weights file that is downloaded, with the first score of its manifest entry."""
     lines = ["| weights | scored on | top-1 | source | licence | size | sha256 |", "|---|---|---:|---|---|---:|---|"]
     for _, entries in by_family(models):
-        for weights in (one for entry in entries for one in entry.weights if not one.hub.startswith("embedded:")):
+        downloaded = [(entry, one) for entry in entries for one in entry.weights if not one.hub.startswith("embedded:")]
+        for entry, weights in downloaded:
             where, score = next(iter(weights.scores.items()), ("", None))
             top1 = f"{score.top1:.2f}%" if score and score.top1 is not None else ""
             size = f"{weights.size / 1e6:.1f} MB" if weights.size else ""
             source, pin = in_a_cell(score.source) if score else "", weights.sha256[:8] or "not pinned"
-            facts = [f"`{weights.name}`", where, top1, source, in_a_cell(weights.license.weights), size, pin]
+            name = f"`{weights.name}`" + " (default)" * (len(entry.weights) > 1 and weights.tag == default_tag(entry))
+            facts = [name, where, top1, source, in_a_cell(weights.license.weights), size, pin]
             lines.append(f"| {' | '.join(facts)} |")
     return "\n".join(lines)
 
@@ -245,7 +248,14 @@ def model(entry: Listed) -> str:
     url = about.paper.url.replace("(", "%28").replace(")", "%29") if about.paper else ""
     paper = f"[{cited(about.paper)}]({url})" if about.paper else ""
     macs = "" if not about.macs else f"{about.macs / 1e9:.3g} G" if about.macs >= 1e9 else f"{about.macs / 1e6:.3g} M"
-    return f"| `{entry.name}` | {paper} | {about.params:,} | {macs} | {len(entry.weights) or ''} | {best(entry)} |"
+    weights = str(len(entry.weights) or "") + (f", default `{default_tag(entry)}`" if len(entry.weights) > 1 else "")
+    return f"| `{entry.name}` | {paper} | {about.params:,} | {macs} | {weights} | {best(entry)} |"
+
+
+def default_tag(entry: Listed) -> str:
+    """Returns the tag of the weights that the model's name alone means."""
+    default = registry.current().default_of(entry.row, entry.model)
+    return default.tag if default else ""
 
 
 def cited(paper: Paper) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from zoo import statistics
+from zoo import registry, statistics
 from zoo.manifest import Score, Weights
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.results import Row
@@ -219,6 +219,8 @@ class Trained(msgspec.Struct, frozen=True):
     failures: Failures
     explored: tuple[Explored, ...] = ()
     rechecks: tuple[Recheck, ...] = ()
+    is_default: bool = False
+    """Whether they are those of several that the model's name alone means."""
 
     @property
     def main(self) -> Claim | None:
@@ -288,6 +290,7 @@ def _trained(entry: Listed, weights: Weights, findings: Findings) -> Trained:
         latency=findings.latencies.get(name) or findings.latencies.get(entry.name),
         failures=findings.failures.get(name, Failures()),
         explored=tuple(findings.explored.get(name, ())),
+        is_default=len(entry.weights) > 1 and weights == registry.current().default_of(entry.row, entry.model),
     )
 
 

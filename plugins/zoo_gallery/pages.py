@@ -135,6 +135,7 @@ class Pages:
         rows = [
             {
                 "name": row.trained.name,
+                "default": row.trained.is_default or len(row.page.trained) == 1,
                 "page": row.link,
                 "family": row.page.family,
                 "classes": row.trained.weights.classes,

@@ -436,3 +436,11 @@ def test_an_argument_is_a_number(line: str) -> None:
 def test_a_tolerance_without_end_is_none(tolerance: str) -> None:
     with pytest.raises(ManifestError, match="must be finite"):
         parse(f"{ENTRY}\n[resnet18.tag.probe]\nlogits = [[1.0]]\ntolerance = {{ cpu = {tolerance} }}\n")
+
+
+def test_two_defaults_of_a_model_are_refused() -> None:
+    entry = '[net.{}]\nfile = "x.safetensors"\npinned = false\ndefault = true\n'
+    both = parse(entry.format("a") + entry.format("b").replace("net", "other"))
+    assert all(weights.default for weights in both)
+    with pytest.raises(ManifestError, match=r":9: \[net\.b\] default: net\.a is the default already"):
+        parse(entry.format("a") + "\n" + entry.format("b"))

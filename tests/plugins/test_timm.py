@@ -546,3 +546,18 @@ def test_a_translation_cannot_pass_off_what_the_module_has_as_the_files(tmp_path
     safetensors_file.write({"weight": torch.zeros(1000, 3)}, file, {})
     with pytest.raises(TensorMismatchError, match="missing     bias"):
         loading.build_from(file, model)
+
+
+def test_what_a_name_means_is_what_it_means_in_timm() -> None:
+    """Also of Zoo's own families, for every name that both have."""
+    held = registry.current()
+    compared = 0
+    for name in [*listing.list_models(), *listing.list_models("timm/*")]:
+        match, arch = held.find(name), name.removeprefix("timm/")
+        config = timm.get_pretrained_cfg(arch) if timm.is_model(arch) else None
+        if config and config.tag in {weights.tag for weights in held.own_weights_of(match.row, match.model)}:
+            default = held.default_of(match.row, match.model)
+            assert default is not None
+            assert default.tag == config.tag, name
+            compared += 1
+    assert compared > 1000

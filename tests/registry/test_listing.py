@@ -10,6 +10,7 @@ from support.command import told
 
 import zoo
 from zoo import registry
+from zoo.errors import UnknownNameError
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights
 
@@ -112,3 +113,35 @@ def test_the_list_says_how_large_fitting_made_a_network() -> None:
     """1,000 prototypes of 4 sizes and 102 classes: 4,000 x 102 weights and 102 biases."""
     assert "caltech101" in (shown := ask("list", "hmax").stdout)
     assert "(408 k params)" in shown
+
+
+def test_a_list_is_sorted_by_what_is_asked_for() -> None:
+    rows = told("list", "--sort", "top1", "--dataset", "cifar10")
+    scores = [row["scores"]["cifar10/test"]["top1"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    years = [row["year"] for row in told("list", "--sort", "year") if row["year"]]
+    assert years == sorted(years, reverse=True)
+    for amount in ("params", "macs"):
+        numbers = [row[amount] for row in told("list", "resnet*", "--sort", amount)]
+        assert numbers == sorted(numbers, key=lambda number: number or float("inf"))
+    assert zoo.list_models("resnet?8", sort="params") == ["resnet18"]
+    with pytest.raises(UnknownNameError, match="Unknown order 'size'"):
+        zoo.list_models(sort="size")
+
+
+def test_a_filter_by_top1_keeps_what_is_at_least_as_good_on_the_data_that_is_meant() -> None:
+    rows = told("list", "resnet20*", "--min-top1", "90", "--dataset", "cifar10")
+    every = told("list", "resnet20*", "--dataset", "cifar10")
+    expected = [row["name"] for row in every if row["scores"]["cifar10/test"]["top1"] >= 90]
+    assert [row["name"] for row in rows] == expected
+    assert 0 < len(expected) < len(every)
+    assert "resnet20.digits" in zoo.list_models("resnet20", min_top1=90)  # on its own data set
+
+
+def test_the_default_weights_are_marked() -> None:
+    assert "a1h_in1k* (default)" in ask("list", "resnet152").stdout
+    [default] = [row for row in told("list", "resnet152.*") if row["default"]]
+    assert default["name"] == "resnet152.a1h_in1k"
+    assert [row["tag"] for row in zoo.info("resnet152")["weights"] if row["default"]] == ["a1h_in1k"]
+    assert "resnet152 alone means these" in ask("info", "resnet152.a1h_in1k").stdout
+    assert "alone means" not in ask("info", "resnet152.tv_in1k").stdout

@@ -399,7 +399,7 @@ def test_pretrained_without_weights_says_what_exists(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_default_needs_no_conversion_if_one_does_not_and_is_pinned_if_one_is(site: Path) -> None:
+def test_the_default_is_stated_or_the_first_that_needs_no_conversion_pinned_or_not(site: Path) -> None:
     def entry(tag: str, file: str, known: str = "pinned = false") -> str:
         return f'[pet_net.{tag}]\nfile = "{file}"\n{known}\n'
 
@@ -407,12 +407,14 @@ def test_the_default_needs_no_conversion_if_one_does_not_and_is_pinned_if_one_is
     pinned = entry("d", "d.safetensors", f'sha256 = "{"d" * 64}"')
     other_format = entry("e", "e-01234567.pth") + entry("f", "f.pth", f'sha256 = "{"f" * 64}"')
     mapped = entry("g", "g.safetensors", f'sha256 = "{"1" * 64}"\nkey_map = "other"')
+    stated = entry("h", "h-01234567.pth", "pinned = false\ndefault = true")
     cases = (
-        (unpinned + pinned, "d"),
+        (unpinned + pinned, "b"),
         (other_format + unpinned, "b"),
         (mapped + unpinned, "b"),
-        (other_format, "f"),
+        (other_format, "e"),
         (entry("a", "a-01234567.pth"), "a"),
+        (unpinned + pinned + stated, "h"),
     )
     for text, expected in cases:
         files = {"pet/__init__.py": plugin("pet", "pet_net", weights='("pet:weights.toml",)'), "pet/weights.toml": text}

@@ -108,7 +108,9 @@ def _facts_of_weights(match: Found) -> list[tuple[str, str]]:
     weights, bringer = match.weights, match.bringer
     assert weights is not None
     license = weights.license
+    is_default = weights == registry.current().default_of(match.row, match.model)
     facts = [
+        ("default", f"yes: {match.model.name} alone means these" if is_default else ""),
         ("brought by", f"{bringer.name}, from {bringer.distribution} {bringer.version}" if bringer else ""),
         ("classes", weights.classes),
         ("origin", weights.origin),

@@ -22,6 +22,10 @@ from zoo.registry import Listed, PluginRow, listing
 @click.option("--dataset", help="Weights trained for or scored on this data set.")
 @click.option("--licence", "--license", "license", metavar="GLOB", help="Weights with a licence such as 'apache*'.")
 @click.option("--max-params", metavar="N", callback=options.check_amount, help="At most N parameters: 300k, 25M.")
+@click.option("--min-top1", metavar="PERCENT", type=click.FloatRange(0, 100), help="Weights with at least this top-1.")
+@options.choice(
+    "--sort", values=listing.SORTS, help="By the highest top-1, the fewest params or macs, or the latest year."
+)
 @click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights and their scores.")
 @click.option("--offline", is_flag=True, help="Weights that work without a network now.")
 @options.json
@@ -49,7 +53,8 @@ def list_models(pattern: str, as_json: bool, offline: bool, **filters: Any) -> N
     for entry in {line.entry.name: line.entry for line in lines if line.entry.model.deprecated}.values():
         note(f"{entry.name} is deprecated: {entry.model.deprecated}.")
     if not lines:
-        note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
+        is_filtered = any(value for name, value in filters.items() if name != "sort")
+        note(f"Nothing matches {pattern!r}{' and the filters' if is_filtered else ''}.")
         _guess(pattern, filters["dataset"])
     for name in listing.left_out(pattern, filters["family"]):
         note(f"Not listed: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' lists them.")
@@ -128,14 +133,21 @@ def _params(entry: Listed, weights: Weights | None = None) -> str:
 def _tag(entry: Listed, weights: Weights, is_here: bool) -> str:
     """Returns the tag; ``*`` if it is not pinned, ``+`` if it needs no network; its epochs if it was trained for a few.
 
-    Also the parameters that fitting decided on, and the distribution, if it is not that of the model.
+    Also whether it is the default of several, the parameters that fitting decided on, and the distribution, if it is
+    not that of the model.
     """
     marks = "*" * (not weights.pinned) + "+" * is_here
     bringer = registry.current().bringer_of(entry, weights.tag)
     params = listing.params_of(entry.model, weights)
     grown = [f"{count(params)} params"] * (params != entry.model.params and entry.model.fitted)
-    remarks = grown + [epochs(weights)] * bool(weights.epochs) + ([f"from {bringer.distribution}"] if bringer else [])
+    remarks = ["default"] * (len(entry.weights) > 1 and is_default(entry, weights))
+    remarks += grown + [epochs(weights)] * bool(weights.epochs) + ([f"from {bringer.distribution}"] if bringer else [])
     return weights.tag + marks + (f" ({', '.join(remarks)})" if remarks else "")
+
+
+def is_default(entry: Listed, weights: Weights) -> bool:
+    """Returns whether the model's name alone means ``weights``."""
+    return weights == registry.current().default_of(entry.row, entry.model)
 
 
 def epochs(weights: Weights) -> str:
@@ -159,10 +171,11 @@ def print_weights(listed: list[tuple[Listed, Weights]], here: set[str]) -> None:
                 weights.license.weights,
                 size(weights.size),
                 weights.sha256[:8] if weights.pinned else "not pinned",
+                "yes" if is_default(entry, weights) else "",
                 "yes" if f"{entry.name}.{weights.tag}" in here else "",
             )
         )
-    titles = ("weights", "from", "params", "top-1", "on", "epochs", "licence", "size", "sha256", "offline")
+    titles = ("weights", "from", "params", "top-1", "on", "epochs", "licence", "size", "sha256", "default", "offline")
     if rows:
         print_table(titles, rows, right=("params", "top-1", "epochs", "size"))
 
@@ -190,7 +203,12 @@ def _describe(entry: Listed, here: set[str]) -> dict[str, Any]:
         "num_classes": entry.model.num_classes,
         "year": entry.model.paper.year if entry.model.paper else None,
         "weights": [
-            {"name": name, "pinned": weights.pinned, "offline": name in here}
+            {
+                "name": name,
+                "pinned": weights.pinned,
+                "default": is_default(entry, weights),
+                "offline": name in here,
+            }
             for weights in entry.weights
             for name in [f"{entry.name}.{weights.tag}"]
         ],
@@ -208,6 +226,7 @@ def _describe_weights(entry: Listed, weights: Weights, here: set[str]) -> dict[s
         "classes": weights.classes,
         "license": weights.license,
         "pinned": weights.pinned,
+        "default": is_default(entry, weights),
         "offline": f"{entry.name}.{weights.tag}" in here,
         "sha256": weights.sha256,
         "size": weights.size,

@@ -1,5 +1,6 @@
 """Lists of what can be created, without torch."""
 
+import math
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase, translate
@@ -13,6 +14,9 @@ from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
 from zoo.registry.registry import Named
 from zoo.spec import Model
+
+SORTS = ("name", "top1", "params", "macs", "year")
+"""Orders of a list."""
 
 
 class Selected(NamedTuple):
@@ -30,14 +34,16 @@ def list_models(
     dataset: str | None = None,
     license: str | None = None,
     max_params: int | None = None,
+    min_top1: float | None = None,
     pretrained: bool = False,
+    sort: str = "name",
     **unknown: Never,
 ) -> list[str]:
-    """Returns the names of architectures, or of weights, in natural order.
+    """Returns the names of architectures, or of weights, in natural order or as ``sort`` says.
 
-    Lists weights if ``pretrained``, ``dataset`` or ``license`` is given or the pattern has a dot, and architectures
-    otherwise. Models of a collection are listed only if ``family``, or the pattern before a slash, names it
-    (``timm/*``).
+    Lists weights if ``pretrained``, ``dataset``, ``license`` or ``min_top1`` is given, if they are sorted by top-1 or
+    if the pattern has a dot, and architectures otherwise. Models of a collection are listed only if ``family``, or the
+    pattern before a slash, names it (``timm/*``).
 
     Args:
         pattern: A shell pattern of names.
@@ -45,7 +51,11 @@ def list_models(
         dataset: Only weights that were trained or scored on this data set.
         license: Only weights whose licence matches this shell pattern, in either case: ``apache*``.
         max_params: Only networks of at most this many parameters.
+        min_top1: Only weights with at least this top-1, in per cent, on ``dataset`` or, without it, on the data set of
+            their classes.
         pretrained: Whether to list weights.
+        sort: By ``name``, ``top1`` (the highest first), ``params`` or ``macs`` (the least first), or ``year`` (the
+            latest first). What is not known comes last.
         unknown: None; the error for an argument of timm's function says what to write.
 
     Returns:
@@ -53,7 +63,7 @@ def list_models(
 
     Raises:
         SpecError: ``pattern`` is not one pattern.
-        UnknownNameError: There is no such argument.
+        UnknownNameError: There is no such argument or order.
 
     Example:
         >>> import zoo
@@ -73,16 +83,23 @@ def list_models(
             f"pattern = {pattern!r} is invalid: expected one pattern, such as 'resnet*'.",
             hint="zoo.timm.list_models takes several, and lists timm's models.",
         )
-    if dataset is None and license is None and max_params is None:  # names alone say what is meant
+    if {dataset, license, max_params, min_top1} == {None} and sort == "name":  # names alone say what is meant
         matches = _matching(pattern, family, is_tagged=pretrained or "." in pattern)
         return [name for named, tags in matches for name in _names(named, tags)]
     chosen = select(
-        pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
+        pattern,
+        family=family,
+        dataset=dataset,
+        license=license,
+        max_params=max_params,
+        min_top1=min_top1,
+        pretrained=pretrained,
+        sort=sort,
     )
     return [line.name for line in chosen]
 
 
-_ARGUMENTS = ("pattern", "family", "dataset", "license", "max_params", "pretrained")
+_ARGUMENTS = ("pattern", "family", "dataset", "license", "max_params", "min_top1", "pretrained", "sort")
 
 _INSTEAD = {
     "exclude_filters": "Leave names out of the list that it returns, or use zoo.timm.list_models.",
@@ -103,9 +120,13 @@ def select(
     license: str | None,
     max_params: int | None,
     pretrained: bool,
+    min_top1: float | None = None,
+    sort: str = "name",
 ) -> list[Selected]:
     """Selects as :func:`list_models` does, with the values behind each name."""
-    is_tagged = pretrained or dataset is not None or license is not None or "." in pattern
+    if sort not in SORTS:
+        raise UnknownNameError.of("order", sort, SORTS, hint=f"Orders: {', '.join(SORTS)}.")
+    is_tagged = pretrained or {dataset, license, min_top1} != {None} or sort == "top1" or "." in pattern
     lines: list[Selected] = []
     registered = registry.current()
     for named, tags in _matching(pattern, family, is_tagged=is_tagged):
@@ -120,8 +141,23 @@ def select(
             and (max_params is None or params_of(entry.model, weights) <= max_params)
             and (dataset is None or dataset in trained_on(weights))
             and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
+            and (min_top1 is None or _top1(weights, dataset) >= min_top1)
         ]
+    if sort == "top1":
+        lines.sort(key=lambda line: -_top1(line.weights, dataset) if line.weights else math.inf)
+    elif sort == "year":
+        lines.sort(key=lambda line: -line.entry.model.paper.year if line.entry.model.paper else 0)
+    elif sort != "name":
+        amount = {"params": params_of, "macs": macs_of}[sort]
+        lines.sort(key=lambda line: amount(line.entry.model, line.weights) or math.inf)
     return lines
+
+
+def _top1(weights: Weights, dataset: str | None) -> float:
+    """Returns the top-1 on ``dataset``, or on the data set of the classes, in per cent; -inf if it is unknown."""
+    scores = [score for split, score in weights.scores.items() if split.partition("/")[0] == dataset]
+    score = next(iter(scores), None) if dataset else main_score(weights)[1]
+    return -math.inf if score is None or score.top1 is None else score.top1
 
 
 def _matching(pattern: str, family: str | None, *, is_tagged: bool) -> list[tuple[Named, Sequence[str] | None]]:
@@ -196,6 +232,7 @@ def about(match: Found) -> dict[str, Any]:
     """Returns all that is known of a model, or of weights, as values that JSON can hold: see :func:`zoo.info`."""
     of = registry.current()
     every = [match.weights] if match.weights else of.weights_of(match.row, match.model)
+    default = of.default_of(match.row, match.model)
     model: dict[str, Any] = msgspec.to_builtins(match.model)
     return model | {
         "family": match.row.name,
@@ -205,6 +242,7 @@ def about(match: Found) -> dict[str, Any]:
             msgspec.to_builtins(weights)
             | {
                 "name": weights.name,
+                "default": weights == default,
                 "brought_by": bringer.distribution if (bringer := of.bringer_of(match, weights.tag)) else "",
                 "params": params_of(match.model, weights),
                 "macs": macs_of(match.model, weights),
