@@ -5,6 +5,10 @@ from zoo.spec import Plugin
 plugin = Plugin(
     "transfer",
     api=2,
-    commands={"features": "zoo_transfer.cli:features", "classify": "zoo_transfer.cli:classify"},
+    commands={
+        "features": "zoo_transfer.cli:features",
+        "classify": "zoo_transfer.cli:classify",
+        "choose": "zoo_transfer.cli:choose",
+    },
     modules={"features": "zoo_transfer.extraction:features", "classifiers": "zoo_transfer.classifiers"},
 )

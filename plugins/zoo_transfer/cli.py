@@ -1,12 +1,13 @@
-"""``zoo features``, ``zoo classify``: a network's features, and other classifiers fitted to them."""
+"""``zoo features``, ``zoo classify``, ``zoo choose``: a network's features, and classifiers fitted to them."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli import options
-from zoo.cli.output import echo, print_facts, print_json, show_progress, stdout_to_stderr
+from zoo.cli.output import echo, note, print_facts, print_json, print_table, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
     from zoo_transfer.classifiers import Outcome
@@ -117,3 +118,52 @@ def _print_outcome(outcome: "Outcome") -> None:
             ("versions", ", ".join(f"{name} {version}" for name, version in outcome.versions.items())),
         ]
     )
+
+
+def _check_budget(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Reads a time, ``20ms`` or ``0.02s``, as milliseconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a time such as 20ms or 0.5s.")
+    return float(match[1]) * (1 if match[2] == "ms" else 1000)
+
+
+@click.command(epilog="Example: zoo choose --data photos --budget 20ms")
+@options.required_data
+@click.option("--budget", metavar="TIME", callback=_check_budget, help="Latency of one image: 20ms.  [default: any]")
+@click.option(
+    "--among", "patterns", multiple=True, metavar="PATTERN",
+    help="Weights to rank, such as 'resnet*.a1_in1k'. Repeatable.  [default: those that need no network]",
+)  # fmt: skip
+@click.option("--limit", default=500, show_default=True, type=options.POSITIVE, metavar="N", help="Images to probe.")
+@options.several(options.seed, options.device, options.json)
+def choose(
+    data: str, budget: float | None, patterns: tuple[str, ...], limit: int, seed: int, device: str, as_json: bool
+) -> None:
+    """Rank weights for your images on this machine.
+
+    Of each, the latency for one image is measured here, and a linear probe is scored on its features of a sample of the
+    split train: each image by a probe that has not seen it, with the 95% interval. The command that trains the winner
+    is printed last. Test images are not used.
+    """
+    from zoo_transfer import choice
+
+    with stdout_to_stderr(), show_progress("weights") as progress:
+        names = choice.at_hand(patterns)
+        chosen = choice.choose(data, names, budget_ms=budget, limit=limit, device=device, seed=seed, progress=progress)
+    if as_json:
+        return print_json(chosen)
+    titles = ("weights", "probe", "95% interval", "latency", "params", "remark")
+    if chosen.candidates:
+        rows = [choice.describe(row) for row in chosen.candidates]
+        print_table(titles, rows, right=("probe", "latency", "params"))
+    best = chosen.candidates[0] if chosen.command else None
+    if best is None or best.interval is None:
+        note("No weights can be used: name others with --among, or raise --budget.")
+        click.get_current_context().exit(1)
+    equal = [row for row in chosen.candidates[1:] if row.interval and row.interval[1] >= best.interval[0]]
+    if equal:
+        note(f"{len(equal)} more may be as good: their intervals overlap the first. More images (--limit) tell.")
+    return echo(chosen.command)
