@@ -76,6 +76,7 @@ READERS: dict[str, tuple[str, ...]] = {
 ALIKE = {
     "reproduce init": "train init",  # which are read only for a run that had them
     "reproduce teacher": "train teacher",
+    "look trajectory run": "look filters weights",
     **{f"look {name} weights": "look filters weights"
        for name in ("diagnose", "features", "deconv", "patches", "maximize", "attribute", "confusion")},
     **{f"bulk {name} against": "bulk evaluate against"
@@ -83,10 +84,10 @@ ALIKE = {
 }  # fmt: skip
 """Parameters that are read by the same line of code as another one."""
 
-WRITTEN = {"output", "outputs", "failures", "manifest", "folder"}
+WRITTEN = {"output", "outputs", "mistakes", "failures", "manifest", "folder"}
 """Names of parameters that say where to write, or name a folder of ours to serve."""
-NO_FILES = {"gallery build channels", "gallery build runtime", "benchmark file"}
-"""Folders of many files of ours, and a table that is written."""
+NO_FILES = {"gallery build channels", "gallery build runtime", "benchmark file", "experiment figure"}
+"""Folders of many files of ours, and what is written."""
 
 
 _IDX = "{0}/train-images-idx3-ubyte{1} {0}/train-labels-idx1-ubyte{1}"

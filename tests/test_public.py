@@ -86,6 +86,7 @@ def test_the_public_names_are_these() -> None:
             "convert",
             "data",
             "errors",
+            "experiment",
             "exporting",
             "look",
             "publishing",

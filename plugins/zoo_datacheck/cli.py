@@ -14,7 +14,8 @@ _SHOWN = 10
 
 @click.group(
     cls=Commands,
-    sections={"Before training:  zoo data check photos -o page.html": {"check": "zoo_datacheck.cli:check"}},
+    sections={"Before training:": {"check": "zoo_datacheck.cli:check"}},
+    epilog="Example: zoo data check photos -o page.html",
 )
 def data() -> None:
     """Look at one's own images before training."""

@@ -212,7 +212,7 @@ def _duplicates(kind: str, groups: list[list[str]], places: Iterable[Place]) -> 
             number = f"{len(chosen):,} group{'s' if len(chosen) > 1 else ''}"
             files = tuple(file for group in chosen for file in group)
             message = f"{number} of {kind} {where}: {' = '.join(chosen[0][:3])}{' ...' if len(files) > 3 else ''}."
-            findings.append(Finding(f"{kind} {where}", level, message, advice, files, tuple(chosen)))  # type: ignore[arg-type]
+            findings.append(Finding(f"{kind} {where}", level, message, advice, files, tuple(chosen)))  # type: ignore[arg-type]  # a literal
     return findings
 
 
@@ -233,7 +233,7 @@ def find_doubtful(
     if len(classes) < 2 or smallest < 2:
         raise DataError("a class has fewer than two readable images.", hint="Add images, or use --no-labels.")
     files = [listing.folder / place.file for place in places]
-    read = lambda index: read_image(files[index], places[index].file, 3)  # noqa: E731
+    read = lambda index: read_image(files[index], places[index].file, 3)  # noqa: E731  # said twice
     images = ImageSet(listing.folder.name, "all", classes, labels, read=read, channels=3)
     features = zoo.features(network, images, device=device, progress=progress).features
     probe = zoo.classifiers.configure("logistic", {"C": 0.1}).build()

@@ -31,7 +31,7 @@ def _check_figure(context: click.Context, parameter: click.Parameter, value: Pat
 
 
 @click.command(epilog="Example: zoo experiment degradation --quick")
-@click.argument("name", default="list")
+@click.argument("chosen", default="list", metavar="[NAME]")
 @click.option("--published", "how", flag_value="published", default=True, help="Show what was measured (default).")
 @click.option("--quick", "how", flag_value="quick", help="Train a small version in about a minute.")
 @click.option("--full", "how", flag_value="full", help="Train the whole, for hours.")
@@ -48,25 +48,25 @@ def _check_figure(context: click.Context, parameter: click.Parameter, value: Pat
     "--figure", type=click.Path(path_type=Path, dir_okay=False), callback=_check_figure, help="Draw the scores."
 )
 @options.json
-def experiment(name: str, how: str, output: Path, seeds: int | None, figure: Path | None, as_json: bool) -> None:
+def experiment(chosen: str, how: str, output: Path, seeds: int | None, figure: Path | None, as_json: bool) -> None:
     """Test a claim of the lecture, or list them all.
 
     NAME is one of 'zoo experiment list'. The claim is printed with the scores that test it, their spread, and whether
     it holds.
     """
-    if name == "list":
+    if chosen == "list":
         _list(as_json)
         return
-    about = experiments.experiment(name)
+    about = experiments.experiment(chosen)
     if how == "published":
         if seeds is not None:
             raise click.UsageError("--seeds belongs to --quick or --full.")
-        outcome = experiments.published(name)
+        outcome = experiments.published(chosen)
     else:
         version: Literal["quick", "full"] = "quick" if how == "quick" else "full"
-        outcome = experiments.run(name, version, output=output, seeds=seeds, progress=note)
+        outcome = experiments.run(chosen, version, output=output, seeds=seeds, progress=note)
     if as_json:
-        print_json({"experiment": name, "how": how, **_facts(about), **_result(outcome)})
+        print_json({"experiment": chosen, "how": how, **_facts(about), **_result(outcome)})
     else:
         _print(about, how, outcome)
     if figure is not None:

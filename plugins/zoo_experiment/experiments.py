@@ -165,7 +165,7 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What two scores say of a claim: the ``difference`` of the means in points, its 95% interval, and the test.
+    """The answer of two scores to a claim: the ``difference`` of the means in points, its 95% interval, and the test.
 
     ``p`` is corrected for the number of claims by Holm's method. It is None of a claim with ``within``, which the
     interval decides.

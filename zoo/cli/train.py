@@ -38,7 +38,7 @@ _OPTIONS = {
     "--pretrained": "--init NAME.TAG",
     "--weights": "--init NAME.TAG or --init FILE",
 }
-"""What other programs call fields of a recipe, and options of this command."""
+"""Names of other programs for fields of a recipe, and for options of this command."""
 
 
 def _instead_of(option: str, words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of images, by names, counts and headers: no image is decoded, and nothing is changed."""
+"""Faults of a folder of images, by names, counts and headers: no image is decoded, and nothing is changed."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from zoo.data.readers import folder as reader
 from zoo.errors import DataError
 
 _IMBALANCE = 10
-"""How many times more images the largest class has than the smallest before it is a warning."""
+"""Ratio of images of the largest class to the smallest from which it is a warning."""
 
 _FEW = 20
-"""With fewer images in a class, its score says little."""
+"""Images of a class below which its score says little."""
 
 _IGNORED = frozenset({"thumbs.db", "desktop.ini"})
 

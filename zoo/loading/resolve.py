@@ -14,7 +14,7 @@ from zoo.manifest import Weights
 from zoo.registry import Found, extensions, hooks, listing
 from zoo.registry.hooks import blaming
 from zoo.registry.registry import to_install
-from zoo.system import machine, storage
+from zoo.system import storage
 from zoo.trust import first_use, lock, policy
 
 if TYPE_CHECKING:  # few weights need a conversion
@@ -39,6 +39,8 @@ def find(name: str, *, distribution: str = "") -> Found:
             raise
         locked = _locked()
         brought = [of for full, of in locked.items() if "." in full and _short(full) == _short(name)]
+        from zoo.system import machine  # which imports much
+
         if brought and not machine.version_of(brought[0].distribution):
             if needed := names.requirement(brought[0].distribution, brought[0].version):
                 error.hint = to_install(needed, registry.current().plugins)

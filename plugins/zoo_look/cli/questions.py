@@ -214,7 +214,7 @@ def representations(first: str, second: str, data: str, split: str, **keywords: 
     options.required_data,
     options.split,
     layer_option,
-    options.limit,
+    limit_option,
     options.device,
 )
 def trajectory(run: Path, data: str, split: str, **keywords: Any) -> Answer:

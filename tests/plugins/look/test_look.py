@@ -314,7 +314,7 @@ def of_look(command: str) -> dict[str, click.Option]:
 
 
 def test_the_commands_share_their_options_and_defaults() -> None:
-    assert {"layers", *QUESTIONS} == set(look_group.homes)
+    assert {"layers", "trajectory", *QUESTIONS} == set(look_group.homes)  # the second: test_trajectory.py
     first: dict[str, click.Option] = {}
     for command in look_group.homes:
         for name, option in of_look(command).items():
