@@ -538,8 +538,6 @@ def test_every_command_prints_one_json_document(
         "classify": lambda: ask("classify", tmp_path / "f.safetensors", "--classifier", "knn", "--json"),
         "look": lambda: ask("look", "layers", "resnet20", "--json"),
         "course": lambda: ask("course", "--json"),
-        "data": lambda: ask("data", "check", pictures, "--no-labels", "--json"),
-        "experiment": lambda: ask("experiment", "degradation", "--json"),
         "gallery": lambda: ask("gallery", "build", "resnet20", "-o", tmp_path / "site", "--json"),
         "reproduce": lambda: ask("reproduce", tmp_path / "run", "--data", pictures, "-o", tmp_path / "again", "--json"),
     }
