@@ -45,7 +45,7 @@ def read() -> tuple[list[Model], list[Weights]]:
     content = snapshot.read()
     models = [_model(arch, about, content.inputs) for arch, about in content.models.items()]
     weights = [
-        _weights(arch, tag, file, content.inputs)
+        _weights(arch, tag, file, content.inputs, is_default=tag == next(iter(about.weights)))
         for arch, about in content.models.items()
         for tag, file in about.weights.items()
     ]
@@ -68,7 +68,7 @@ def _model(arch: str, about: Architecture, inputs: tuple[Preprocess, ...]) -> Mo
     )
 
 
-def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -> Weights:
+def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...], *, is_default: bool) -> Weights:
     license = License(code="Apache-2.0", weights=SPDX.get(about.license, about.license) or "unknown")
     hub, repo, file, prefix = "hf", about.repo or f"timm/{arch}.{tag}", about.file, ""
     origin = "as timm publishes them" if repo.startswith("timm/") else f"as {repo.partition('/')[0]} publishes them"
@@ -85,6 +85,7 @@ def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -
         hub=hub,
         sha256_prefix=prefix,
         pinned=False,
+        default=is_default,
         origin=origin,
         license=license,
         classes="imagenet-1k" if about.classes == 1000 else "",

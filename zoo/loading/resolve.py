@@ -301,13 +301,12 @@ def weights_for(match: Found) -> Weights:
 
 
 def default_weights(match: Found) -> Weights:
-    """Returns the first weights of a model: files that need no conversion come first, of these the pinned ones.
+    """Returns the weights that a model's name alone means, as :meth:`zoo.registry.Registry.default_of`.
 
     Raises :class:`WeightsError` with the weights of its family if it has none.
     """
-    every = registry.current().own_weights_of(match.row, match.model)  # what others bring is never a default
-    if every:
-        return min(every, key=lambda weights: (weights.needs_conversion, not weights.pinned))
+    if default := registry.current().default_of(match.row, match.model):
+        return default
     arch = match.model.name
     names = [weights.name for weights in registry.current().weights_of(match.row, match.model)]
     if names:

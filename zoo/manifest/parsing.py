@@ -83,6 +83,10 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
                 message, keys = _offence(str(error), table)
                 where = f"{file}:{_line_of(text, arch, tag, keys)}"
                 raise ManifestError(f"{where}: [{arch}.{tag}] {'.'.join(keys)}: {message}") from None
+            defaults = [entry for entry in entries if entry.arch == arch and entry.default]
+            if len(defaults) > 1:
+                where = f"{file}:{_line_of(text, arch, tag, ['default'])}"
+                raise ManifestError(f"{where}: [{arch}.{tag}] default: {defaults[0].name} is the default already")
     return tuple(entries)
 
 

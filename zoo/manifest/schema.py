@@ -330,6 +330,8 @@ class Weights(Entry, frozen=True):
         digest: Another hash that the publisher states, such as ``sha512:<hex>``; it is checked as well.
         size: Bytes; 0 if unknown.
         pinned: ``false`` marks an entry without a sha256.
+        default: ``true`` makes these weights the model's default: those that its name alone means. Without it, they are
+            the first entry that needs no conversion. An entry of a model may have it, no two.
         origin: Who trained the weights, and how.
         papers: Addresses of papers on the training of these weights, in addition to the model's own paper.
         license: Licences of code, weights and training data.
@@ -361,6 +363,7 @@ class Weights(Entry, frozen=True):
     digest: Digest = ""
     size: Count = 0
     pinned: bool = True
+    default: bool = False
     origin: str = ""
     papers: tuple[Address, ...] = ()
     license: License = License()

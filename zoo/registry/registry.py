@@ -248,13 +248,22 @@ class Registry:
         return own + tuple(one for one in brought if one.tag in short and one.arch == short[one.tag].full_name)
 
     def own_weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
-        """Returns the model's weights without what other plugins bring: its defaults, the first is the most likely."""
+        """Returns the model's weights without what other plugins bring: see :meth:`default_of`."""
         stated = row.weights.get(model.name, ())
         extra = self._local_weights(row, model.name)
         if not extra:
             return stated
         tags = {weights.tag for weights in stated}
         return stated + tuple(weights for weights in extra if weights.tag not in tags)
+
+    def default_of(self, row: PluginRow, model: Model) -> Weights | None:
+        """Returns the weights that the model's name alone means: those that its manifest states as ``default``, or the
+        first that need no conversion; None without any of its own: what others bring is never a default.
+
+        Whether weights are pinned has no say: pinning must not change what a name means.
+        """
+        every = self.own_weights_of(row, model)
+        return min(every, key=lambda weights: (not weights.default, weights.needs_conversion), default=None)
 
     def folder_of(self, weights: Weights) -> str:
         """Returns the directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
