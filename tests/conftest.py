@@ -1,5 +1,6 @@
 """Fixtures of all tests: no test touches the user's caches, tokens or the network."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -26,6 +27,9 @@ settings.register_profile("zoo", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("zoo")
 
 
+gc.disable()  # until all tests are collected: what is imported stays, and each look at it takes longer
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fail-on-skip", action="store_true", help="A test that would be skipped fails.")
 
@@ -40,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             cases[function] += item.get_closest_marker("slow") is None
             if cases[function] > marker.args[0]:
                 item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Lets the garbage collector pass over the modules and tests of this process, which stay to its end."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

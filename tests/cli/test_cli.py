@@ -506,6 +506,8 @@ def test_every_command_prints_one_json_document(
         "plugins": lambda: ask("plugins", "--json"),
         "completion": lambda: ask("completion", "fish", "--json"),
         "fetch": lambda: ask("fetch", "resnet20.tiny", "--json"),
+        "experiment": lambda: ask("experiment", "degradation", "--json"),
+        "data": lambda: ask("data", "check", pictures, "--json"),
         "verify": lambda: ask("verify", "--json"),
         "manifest pin": lambda: ask("manifest", "pin", "resnet20.digits", "--json"),
         "lock": lambda: ask("lock", "resnet20.tiny", "--json"),

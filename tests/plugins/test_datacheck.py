@@ -138,3 +138,15 @@ def test_what_was_found_is_printed_with_what_to_do(photos: Path) -> None:
     assert "error: 1 image cannot be read: train/3/truncated.png" in answer.stdout
     assert "Download or convert them again" in answer.stdout
     assert "doubtful" not in answer.stdout
+
+
+def test_duplicates_and_doubt_are_as_wide_as_asked(photos: Path) -> None:
+    words = ("data", "check", photos, "--network", "resnet20.digits", "--json", "--device", "cpu")
+    strict = json.loads(ask(*words, "--distance", "0", "--doubt", "0").stdout)
+    assert strict["doubtful"] == []
+    wide = json.loads(ask(*words, "--distance", "20", "--doubt", "0.5").stdout)
+    assert len(wide["doubtful"]) >= len(MISLABELED)
+    near = [
+        sum(len(row["files"]) for row in part["findings"] if row["kind"].startswith("near")) for part in (strict, wide)
+    ]
+    assert near[0] < near[1]

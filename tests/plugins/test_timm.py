@@ -394,7 +394,7 @@ def test_timm_loads_in_another_thread_while_its_filter_is_asked_for(hub: Path) -
     file = publish(hub, entry, theirs.state_dict())
     loaded: list[nn.Module] = []
     noted: dict[str, Any] = {}
-    with bridge._instead_of_loading(lambda _, **about: noted.update(about)):
+    with bridge.instead_of_loading(lambda _, **about: noted.update(about)):
         thread = threading.Thread(target=lambda: loaded.append(timms(entry, file)))
         thread.start()
         thread.join()

@@ -154,7 +154,7 @@ assert "torch" not in sys.modules
 
 
 def test_degradation_holds_by_the_scores_of_the_manifests() -> None:
-    answer = told("experiment", "degradation")
+    answer = told("experiment", "degradation", "--published")
     assert answer["verdict"] == "holds"
     assert answer["scores"]["plain56"]["top1"] == [pytest.approx(81.27, abs=0.005)]  # docs/scores.md: 8,111 of 9,980
 
