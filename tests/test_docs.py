@@ -39,7 +39,8 @@ COURSE = sorted((ROOT / "docs" / "course").glob("*.md"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *COURSE, EXAMPLE]
 SLOW = {"docs/training.md", "docs/transfer.md", "docs/attacks.md", "docs/looking.md", "docs/publishing.md"}
 SLOW |= {
-    f"docs/{name}.md" for name in ("bulk", "deployment", "export", "index", "offline", "photographs", "reproducing")
+    f"docs/{name}.md"
+    for name in ("bulk", "deployment", "export", "gallery", "index", "offline", "photographs", "reproducing")
 }
 """Pages that train, look at many images, export, or start many processes."""
 

@@ -99,6 +99,7 @@ def test_compilation_captures_the_whole_network_as_one_graph(name: str) -> None:
         torch.testing.assert_close(compiled(x), model(x))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["googlenet_small_naive", "inception_v3", "inception_resnet_v1", "vgg11"])
 def test_torchvision_extracts_features_of_networks_that_look_at_their_input(name: str) -> None:
     """Its extractor traces by torch.fx, to which values and sizes are unknown."""

@@ -57,7 +57,7 @@ def test_it_is_created_with_its_tensors_and_the_names_of_its_classes(run: Path) 
         ("benchmark", "RUN", "--batch-size", "1", "--steps", "1"),
         ("look", "filters", "RUN"),
         ("attack", "image", "RUN", "PHOTOS/test/light/1.png", "-o", "TMP/attacked.png"),
-        ("export", "RUN", "-o", "TMP/mine.pt2"),
+        pytest.param(("export", "RUN", "-o", "TMP/mine.pt2"), marks=pytest.mark.slow, id="export RUN"),
         ("train", "--init", "RUN", "--data", "PHOTOS", "--set", "epochs=1", "-o", "TMP/next"),
         ("info", "RUN"),
     ],

@@ -44,8 +44,8 @@ def test_timm_pools_a_larger_image_by_the_size_in_the_configuration() -> None:
     ("name", "fixed", "pool"),
     [
         ("resnet20", False, (8, 8)),  # He et al. 2015, section 4.2
-        ("inception_v3", False, (8, 8)),  # Szegedy et al. 2015, table 1
-        ("vgg11", False, (7, 7)),
+        pytest.param("inception_v3", False, (8, 8), marks=pytest.mark.slow),  # Szegedy et al. 2015, table 1
+        pytest.param("vgg11", False, (7, 7), marks=pytest.mark.slow),
         ("alexnet", False, (6, 6)),  # Krizhevsky et al. 2012: 6 x 6 x 256
         ("dtp_conv", True, (1, 1)),
         ("orn4_pool", True, (1, 1)),

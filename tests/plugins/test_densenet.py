@@ -325,6 +325,7 @@ def test_an_argument_outside_the_paper_is_refused_by_name(build: Any, args: dict
         build(**args)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("stem", "pool"), [("small", False), ("small_pool", True)])
 def test_torchvisions_network_changed_for_small_images_converts(stem: str, pool: bool, tmp_path: Path) -> None:
     """As people do for CIFAR-10: a first convolution of 3x3 before torchvision's normalisation, and other blocks."""

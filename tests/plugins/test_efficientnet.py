@@ -158,6 +158,7 @@ def names_of_theirs(repeats: list[int]) -> Iterator[str]:
 _LAYERS = ["expand_conv", "bn0", "depthwise_conv", "bn1", "project_conv", "bn2"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("name", "depth"), [("lite0", 1.0), ("lite1", 1.1), ("lite2", 1.2)])
 def test_a_checkpoint_with_their_names_is_read(name: str, depth: float, tmp_path: Path) -> None:
     """Their tensors are in the order of timm's, which ours have."""

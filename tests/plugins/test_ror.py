@@ -224,6 +224,7 @@ def test_key_maps_account_for_every_tensor_of_the_public_files(reference: str, n
     assert {key: tensor.shape for key, tensor in theirs.items()} == {key: tensor.shape for key, tensor in ours.items()}
 
 
+@pytest.mark.slow
 def test_a_public_file_is_converted_and_computes_the_same(tmp_path: Path) -> None:
     from pytorchcv.model_provider import get_model
 

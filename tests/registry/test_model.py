@@ -63,6 +63,7 @@ def test_a_name_of_another_plugin_is_refused() -> None:
         zoo.model("resnet20")(nn.Linear)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("data", ["digits", "own"])
 def test_it_is_trained_without_recipes_by_one_that_is_printed(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

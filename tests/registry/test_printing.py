@@ -60,6 +60,7 @@ def build(**_):
 """
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("words", [(), ("--debug",)])
 def test_so_is_that_of_a_hook(words: tuple[str, ...], site: Path) -> None:
     files = {"pet.py": plugin("pet", "pet_net"), "pet_model.py": HOOK}

@@ -464,6 +464,7 @@ def renamed(file: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_a_distribution_brings_key_maps(site: Path, checkpoint: tuple[Path, Net], tmp_path: Path) -> None:
     file, network = renamed(checkpoint[0], tmp_path / "other.pth"), checkpoint[1]
     bring(site, "acme", "resnet20.mine", more=MAP.format(name="theirs"))

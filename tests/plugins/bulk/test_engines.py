@@ -135,6 +135,7 @@ def test_a_task_that_slurm_suspends_has_not_ended(tmp_path: Path, on_slurm: dict
     assert not left, "it was suspended and resumed"
 
 
+@pytest.mark.slow
 def test_ray_does_a_job(tmp_path: Path, ray_alone: None) -> None:
     """One of what the next test does: starting Ray is most of it."""
     outcomes = run(tmp_path, [job(tmp_path, "square", "square7", number=7)], engine="ray", at_once=1)

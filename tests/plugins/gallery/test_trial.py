@@ -486,6 +486,7 @@ def test_networks_are_exported_once_and_described(with_trial: Path, runtime: Pat
     assert file.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_network_in_int8_replaces_the_larger_file(with_trial: Path, runtime: Path, tmp_path: Path) -> None:
     shutil.copytree(with_trial, tmp_path / "site")
     words = ["--try", NETWORK, "--try-precision", "int8", "--try-calibrate", "digits", "--runtime", runtime]
