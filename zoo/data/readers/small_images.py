@@ -5,6 +5,7 @@ import math
 import tarfile
 import zipfile
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,29 @@ def read_digits(split: str) -> ImageSet:
     ``stratified_split``, salt ``digits``). Its grey levels 0 ... 16 become ``(255 * level + 8) // 16``,
     that is ``255 * level / 16`` rounded, halves upwards.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise MissingExtraError.of("The data set digits", "scikit-learn", "zoo-vision[data]") from None
-    bunch = load_digits()
-    levels = torch.from_numpy(bunch.images).to(torch.int64)[:, None]  # N 8 8 -> N 1 8 8
-    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    table = torch.from_numpy(_digits_table())
+    levels, labels = table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1]
     train, test = stratified_split(labels, DIGITS_TEST_IMAGES, "digits")
     chosen = train if split == "train" else test
     pixels = ((255 * levels + 8) // 16).to(torch.uint8)
     return ImageSet("digits", split, class_names("digits"), labels[chosen], pixels[chosen], origin="scikit-learn")
+
+
+def _digits_table() -> Any:
+    """Returns scikit-learn's table of digits: 64 grey levels and the label a row, int64.
+
+    Its file is read in place: importing scikit-learn takes longer than importing torch.
+    """
+    spec = find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError.of("The data set digits", "scikit-learn", "zoo-vision[data]")
+    file = Path(spec.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    if file.is_file():
+        return np.loadtxt(file, np.int64, delimiter=",")
+    from sklearn.datasets import load_digits  # a release that keeps its data elsewhere
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target]).astype(np.int64)
 
 
 MAX_ARRAY_BYTES = 1 << 30
