@@ -67,7 +67,8 @@ class SamePad(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = (self.kernel - 1 - (size - 1) % self.stride for size in x.shape[2:])
+        height = self.kernel - 1 - (x.shape[2] - 1) % self.stride
+        width = self.kernel - 1 - (x.shape[3] - 1) % self.stride
         return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
 
 
