@@ -59,7 +59,7 @@ def test_an_argument_of_the_row_is_passed() -> None:
 
 
 def test_what_has_no_signature_is_not_checked() -> None:
-    LOAD.check(type("Hook", (), {"__signature__": None, "__call__": len})(), "zoo_pet:hook")
+    LOAD.check(dict, "zoo_pet:hook")
 
 
 def test_every_hook_of_a_built_in_model_takes_its_arguments() -> None:
