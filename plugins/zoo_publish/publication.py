@@ -59,7 +59,7 @@ def publish(
     """Publishes ``source``, a run's directory or a safetensors file that describes itself, as ``arch.tag``.
 
     Of a folder with trainings of several seeds, the median one is published: by its score on the images that it held
-    out, or by the first of ``evaluate_on`` if there are none. Its scores state the spread of all. ``outputs`` is a
+    out, or the first if none held out images. Its scores state the spread of all. ``outputs`` is a
     folder for what the networks compute: ``NAME.safetensors``, or ``NAME/seedN.safetensors`` of each training.
 
     ``to`` is a directory, ``s3://...`` or what else fsspec writes, ``hf://owner/repo``, ``embedded:package/folder``, or

@@ -51,7 +51,8 @@ def prepare(
 ) -> Release:
     """Returns the release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
 
-    Of a folder with several trainings, it is that of the median one, and its scores have the spread of all.
+    Of a folder with several trainings, it is that of the median one, or of the first if none held out images, and its
+    scores have the spread of all.
     ``place`` is where it will lie; ``evaluate_on`` (data set, split) pairs that it is scored on; ``dtype`` is what
     tensors of more than one dimension are stored in. Raises :class:`TrainingError` if the
     run's record lacks command or commit, or the code was not committed, unless ``allow_uncommitted``.
@@ -65,7 +66,7 @@ def prepare(
     measured: Reports = {}
     selection = ""
     if trainings:
-        seed, measured, selection = _median(trainings, name, folder, model.model, evaluate_on, dtype, outputs, progress)
+        seed, measured, selection = _select(trainings, name, folder, model.model, evaluate_on, dtype, outputs, progress)
     content = trainings[seed] if seed is not None else read(source, model.model)
     gaps = content.run.gaps if content.run else []
     if gaps and not allow_uncommitted:
@@ -138,7 +139,7 @@ Reports = dict[tuple[str, str], dict[int, Report]]
 """Scores by data set and split, and by seed."""
 
 
-def _median(
+def _select(
     trainings: dict[int, Source],
     name: str,
     folder: Path,
@@ -148,19 +149,14 @@ def _median(
     outputs: Path | None,
     progress: Any,
 ) -> tuple[int, Reports, str]:
-    """Scores all trainings; returns the seed of the median one, the scores, and how it was selected, in words.
+    """Scores all trainings; returns the seed of the one to publish, the scores, and how it was selected, in words.
 
-    It is the median by the score on held-out images, or, if none were held out, by the first score of ``evaluate_on``.
-    Of an even number, it is the lower one of the two in the middle.
+    It is the median by the score on held-out images, of an even number the lower one of the two in the middle; or, if
+    none were held out, the first one: a score on test images selects nothing.
     """
     kept = {seed: next(iter(held_out(source).values()), None) for seed, source in trainings.items()}
     ranks = {seed: score.top1 for seed, score in kept.items() if score is not None and score.top1 is not None}
     is_held_out = len(ranks) == len(trainings)
-    if not (is_held_out or evaluate_on):
-        raise TrainingError(
-            "The trainings have no score by which one is the median: they held out no images. Nothing was published.",
-            hint="--evaluate DATA scores them.",
-        )
     reports: Reports = {of: {} for of in evaluate_on}
     for seed, source in trainings.items():
         file = folder / f"seed{seed}.safetensors"
@@ -171,10 +167,9 @@ def _median(
             reports[data, split][seed] = report
         file.unlink()
     if not is_held_out:
-        ranks = {seed: report.top1 for seed, report in reports[evaluate_on[0]].items()}
+        return min(trainings), reports, f"the first of {len(trainings)} trainings, as none held out images"
     seed = sorted(ranks, key=lambda seed: (ranks[seed], seed))[(len(ranks) - 1) // 2]
-    by = "the images that each held out" if is_held_out else "this score, as none held out images"
-    return seed, reports, f"the median of {len(ranks)} trainings by {by}"
+    return seed, reports, f"the median of {len(ranks)} trainings by the images that each held out"
 
 
 def _measure(module: nn.Module, data: str, split: str, outputs: Path | None, progress: Any) -> Report:
