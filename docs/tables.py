@@ -402,8 +402,11 @@ def compared(_models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
-TRAININGS = (("dtp_mlp.mnist_50k", "dtp_mlp.mnist_backprop"),)
-"""Pairs of weights whose trainings differ in one thing beside the seed."""
+TRAININGS = (
+    ("dtp_mlp.mnist_50k", "dtp_mlp.mnist_backprop"),
+    ("gcn4_3x3.mnist_rot_60k", "gcn4_3x3.mnist_rot_50k"),
+)
+"""Pairs of weights, of several trainings each, that are compared."""
 
 
 def trainings(models: list[Listed]) -> str:
