@@ -2,7 +2,8 @@
 
 Gradient ascent on the input: Erhan et al., "Visualizing higher-layer features of a deep network", 2009; on class
 logits with an L2 penalty, Simonyan et al. 2013 (arXiv:1312.6034); with blur, Yosinski et al. 2015 (arXiv:1506.06579);
-jitter and the Fourier parametrization, Olah et al., "Feature visualization", 2017.
+jitter, the Fourier parametrization, decorrelated colours and transformations, Olah et al., "Feature visualization",
+2017.
 """
 
 import math
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 Parametrisation = Literal["fourier", "pixels"]
 
 
-_SMALL: dict[str, Any] = {"steps": 40, "rate": 0.05, "jitter": 2, "blur": 0.0, "tv": 0.003}
-_LARGE: dict[str, Any] = {"steps": 150, "rate": 0.005, "jitter": 24, "blur": 0.5, "tv": 0.0002}
+_TURNS: dict[str, Any] = {"rotate": 10.0, "scale": 0.1}
+_SMALL: dict[str, Any] = {"steps": 128, "rate": 0.05, "jitter": 2, "blur": 0.0, "tv": 0.003, **_TURNS}
+_LARGE: dict[str, Any] = {"steps": 150, "rate": 0.01, "jitter": 24, "blur": 0.5, "tv": 0.0002, **_TURNS}
 
 
 def usual(height: int, width: int) -> dict[str, Any]:
@@ -54,9 +56,11 @@ class Ascent:
     """The settings by which an image is made to please.
 
     ``steps`` of Adam with ``rate``. ``parametrisation``: pixels themselves, or their Fourier coefficients, each
-    scaled by one over its frequency, so that coarse structure comes as easily as fine. With ``clip`` pixels stay in
+    scaled by one over its frequency, so that coarse structure comes as easily as fine. ``decorrelate`` mixes the
+    coefficients of three channels to colours that correlate as those of photographs do. With ``clip`` pixels stay in
     [0, 1], by projection or, of Fourier coefficients, by a sigmoid; without, the network's normalised input is free.
-    ``jitter`` moves the image by up to so many pixels, round its edges, before each step; ``blur`` is the standard
+    Before each step, ``jitter`` moves the image by up to so many pixels, round its edges, and the image is turned by
+    up to ``rotate`` degrees and scaled by up to the share ``scale``; ``blur`` is the standard
     deviation in pixels of a Gaussian that softens the image every ``blur_every`` steps. ``l2`` and ``tv`` weigh what
     is subtracted from the activation: the sum of squares of the normalised input, and its total variation (the sum of
     absolute differences of neighbours). ``radius`` keeps the normalised input within a ball of this L2 norm instead:
@@ -67,7 +71,10 @@ class Ascent:
     rate: float = 0.05
     parametrisation: Parametrisation = "fourier"
     clip: bool = True
+    decorrelate: bool = True
     jitter: int = 2
+    rotate: float = 0.0
+    scale: float = 0.0
     blur: float = 0.0
     blur_every: int = 4
     l2: float = 0.0
@@ -77,10 +84,18 @@ class Ascent:
     def __post_init__(self) -> None:
         if self.parametrisation not in ("fourier", "pixels"):
             raise SpecError(f"parametrisation = {self.parametrisation!r} is neither 'fourier' nor 'pixels'.")
-        if self.steps < 0 or self.jitter < 0 or self.blur < 0 or self.blur_every < 1 or not self.rate > 0:
-            raise SpecError("steps, jitter and blur must not be negative, rate and blur_every must be positive.")
+        if min(self.steps, self.jitter, self.blur, self.rotate) < 0 or self.blur_every < 1 or not self.rate > 0:
+            raise SpecError("steps, jitter, rotate and blur must not be negative, rate, blur_every must be positive.")
+        if not 0 <= self.scale < 1:
+            raise SpecError(f"scale = {self.scale} is invalid: expected a share from 0 to below 1.")
         if self.radius is not None and (self.clip or self.parametrisation != "pixels" or self.radius <= 0):
             raise SpecError("radius must be positive, and needs parametrisation='pixels' and clip=False.")
+
+
+_PHOTOGRAPHS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.0, -0.05], [0.27, -0.09, 0.03]])
+"""A root of the covariance of red, green and blue in ImageNet's photographs, as Olah et al. use it."""
+COLORS = _PHOTOGRAPHS / _PHOTOGRAPHS.norm(dim=0).max()
+"""Red, green and blue by three channels that do not correlate: brightness, and two differences of colours."""
 
 
 class Canvas:
@@ -93,6 +108,8 @@ class Canvas:
         rows = torch.fft.fftfreq(height, device=self.device)[:, None]
         frequencies = (rows.square() + torch.fft.rfftfreq(width, device=self.device).square()).sqrt()
         self.scale = math.sqrt(height * width) / frequencies.clamp(min=1 / max(height, width)) / max(height, width)
+        is_mixed = ascent.decorrelate and self.is_fourier and self.shape[0] == 3
+        self.colors = COLORS.to(self.device) if is_mixed else None
         self.softening = torch.exp(-2 * (math.pi * ascent.blur * frequencies).square())
 
     @property
@@ -112,6 +129,8 @@ class Canvas:
         if self.is_fourier:
             spectrum = torch.view_as_complex(parameters) * self.scale
             image = torch.fft.irfft2(spectrum, s=self.shape[1:], norm="ortho")
+            if self.colors is not None:
+                image = torch.einsum("ck,bkhw->bchw", self.colors, image)
             image = image.sigmoid() if self.ascent.clip else image
         return (image - self.mean) / self.std if self.ascent.clip else image
 
@@ -126,6 +145,18 @@ class Canvas:
     def step_within(self, parameters: Tensor, gradient: Tensor, radius: float) -> None:
         parameters += self.ascent.rate * radius * gradient / norms(gradient)
         parameters *= (radius / norms(parameters)).clamp(max=1)
+
+
+def transformed(images: Tensor, ascent: Ascent, generator: torch.Generator) -> Tensor:
+    """Returns images B C H W turned and scaled, all alike, by what is drawn; beyond the border they are mirrored."""
+    if not (ascent.rotate or ascent.scale):
+        return images
+    turn, size = (2 * torch.rand(2, generator=generator) - 1).tolist()
+    angle, zoom = math.radians(ascent.rotate * turn), 1 + ascent.scale * size
+    cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+    theta = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device).expand(len(images), 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def norms(images: Tensor) -> Tensor:
@@ -218,7 +249,10 @@ def maximize(
     rate: float | None = None,
     parametrisation: Parametrisation = "fourier",
     clip: bool = True,
+    decorrelate: bool = True,
     jitter: int | None = None,
+    rotate: float | None = None,
+    scale: float | None = None,
     blur: float | None = None,
     blur_every: int = 4,
     l2: float = 0.0,
@@ -241,11 +275,15 @@ def maximize(
         seed: Decides the noise.
         batch_size: Images per forward and backward pass.
         progress: Called with (steps done, steps in all).
-        steps: Steps of Adam. This, ``rate``, ``jitter``, ``blur`` and ``tv`` are by default those of :func:`usual`.
+        steps: Steps of Adam. This, ``rate``, ``jitter``, ``rotate``, ``scale``, ``blur`` and ``tv`` are by default
+            those of :func:`usual`; an image for one unit is not turned or scaled, or the unit would look elsewhere.
         rate: Adam learning rate.
         parametrisation: ``fourier`` optimises Fourier coefficients scaled by one over frequency; ``pixels`` pixels.
         clip: Whether pixels stay in [0, 1].
+        decorrelate: Whether Fourier coefficients of three channels are mixed to colours as in photographs.
         jitter: Largest shift in pixels before each step.
+        rotate: Largest turn before each step, in degrees.
+        scale: Largest change of size before each step, as a share.
         blur: Standard deviation in pixels of a Gaussian blur.
         blur_every: Steps between two blurs.
         l2: Weight of the sum of squares of the normalised input, which is subtracted.
@@ -265,15 +303,17 @@ def maximize(
         >>> zoo.look.maximize("resnet20.digits", channels=[3, 8], steps=2).images.shape
         torch.Size([2, 1, 8, 8])
     """
-    asked = {"steps": steps, "rate": rate, "jitter": jitter, "blur": blur, "tv": tv}
+    asked = {"steps": steps, "rate": rate, "jitter": jitter, "blur": blur, "tv": tv, "rotate": rotate, "scale": scale}
     if restarts < 1:
         raise SpecError(f"restarts = {restarts} is invalid: expected at least 1.")
     with opened(model, **args) as network, reached(network, layer) as run:
         image = blank(network, size)
-        settings = usual(*image.shape[2:]) | {name: value for name, value in asked.items() if value is not None}
-        ascent = Ascent(
-            **settings, parametrisation=parametrisation, clip=clip, blur_every=blur_every, l2=l2, radius=radius
-        )
+        settings = {**usual(*image.shape[2:])}
+        if position is not None or radius is not None:
+            settings |= {"rotate": 0.0, "scale": 0.0}
+        settings |= {name: value for name, value in asked.items() if value is not None}
+        settings |= {"parametrisation": parametrisation, "decorrelate": decorrelate, "clip": clip}
+        ascent = Ascent(**settings, blur_every=blur_every, l2=l2, radius=radius)
         with torch.no_grad():
             count = maps_of(run(image), layer).shape[1]
         chosen = range(min(10, count)) if channels is None else [channels] if isinstance(channels, int) else channels
@@ -348,6 +388,7 @@ def _climb(
             inputs = canvas.inputs(parameters)
             down, right = torch.randint(-ascent.jitter, ascent.jitter + 1, (2,), generator=moves).tolist()
             moved = inputs.roll((down, right), (2, 3)) if down or right else inputs.clone()
+            moved = transformed(moved, ascent, moves)
             gain = values(moved).sum() - ascent.l2 * inputs.square().sum() - ascent.tv * total_variation(inputs)
             if not gain.requires_grad:
                 raise WeightsError(f"There is no gradient from {layer or 'the logits'} to the image.")

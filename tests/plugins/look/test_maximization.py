@@ -12,7 +12,7 @@ import zoo
 import zoo_look as look
 from zoo import data
 from zoo.errors import SpecError, UnknownNameError
-from zoo_look.maximization import gaussian_blur, total_variation
+from zoo_look.maximization import COLORS, Ascent, gaussian_blur, total_variation, transformed
 from zoo_look.network import Rectifiers, maps_of, opened, reached
 
 
@@ -58,8 +58,8 @@ def test_the_best_image_for_a_first_layer_unit_is_its_filter(how: str) -> None:
 @pytest.mark.parametrize("name", ["resnet20.digits", "dtp_mlp.mnist", "gcn4_3x3.mnist"])
 def test_images_that_maximise_a_logit_are_of_that_class(name: str) -> None:
     """Grey images of 8 and of 28 pixels a side, and a network without convolutions."""
-    jitter = 0 if "mlp" in name else 2  # it knows no translation
-    found = look.maximize(name, "", range(10), steps=40, jitter=jitter)
+    unmoved = {"jitter": 0, "rotate": 0, "scale": 0} if "mlp" in name else {}  # it knows no translation
+    found = look.maximize(name, "", range(10), **unmoved)
     with torch.no_grad():
         assert zoo.create(name).eval()(found.inputs).argmax(1).tolist() == list(range(10))
     assert ((found.images >= 0) & (found.images <= 1)).all()
@@ -127,6 +127,26 @@ def test_blurring_is_torchvision_s() -> None:
     torch.testing.assert_close(gaussian_blur(images, 1.0)[inner], expected[inner])
 
 
+@pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="needs CIFAR-10 in ZOO_DATA")
+def test_colours_correlate_as_those_of_photographs_do() -> None:
+    pixels = data.load("cifar10", "train").pixels[:5000].float()
+    expected = torch.corrcoef(pixels.movedim(1, 0).flatten(1))
+    correlations = torch.corrcoef(COLORS @ torch.randn(3, 100_000, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(correlations, expected, atol=0.07, rtol=0)
+
+
+def test_an_image_is_turned_and_scaled_as_by_torchvision() -> None:
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    turn, size = (2 * torch.rand(2, generator=torch.Generator().manual_seed(7)) - 1).tolist()
+    moved = transformed(images, Ascent(rotate=20, scale=0.2), torch.Generator().manual_seed(7))
+    expected = functional.affine(
+        images, -20 * turn, [0, 0], 1 + 0.2 * size, [0.0, 0.0], functional.InterpolationMode.BILINEAR
+    )
+    inner = (..., slice(8, -8), slice(8, -8))  # borders are mirrored here, black there
+    torch.testing.assert_close(moved[inner], expected[inner], atol=1e-4, rtol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="needs CIFAR-10 in ZOO_DATA")
 def test_nearly_all_channels_answer_more_to_their_image_than_to_any_photograph() -> None:
@@ -161,7 +181,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], error: type, words
         look.maximize("resnet20.digits", **settings)
 
 
-@pytest.mark.parametrize(("side", "steps", "rate"), [(32, 40, 0.05), (96, 150, 0.005)])
+@pytest.mark.parametrize(("side", "steps", "rate"), [(32, 128, 0.05), (96, 150, 0.01)])
 def test_settings_that_nobody_chose_follow_the_images_size(side: int, steps: int, rate: float) -> None:
     told: list[tuple[int, int]] = []
     result = look.maximize(
