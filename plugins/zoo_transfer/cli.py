@@ -1,6 +1,7 @@
 """``zoo features``, ``zoo classify``, ``zoo choose``: a network's features, and classifiers fitted to them."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,4 +167,7 @@ def choose(
     equal = [row for row in chosen.candidates[1:] if row.interval and row.interval[1] >= best.interval[0]]
     if equal:
         note(f"{len(equal)} more may be as good: their intervals overlap the first. More images (--limit) tell.")
+    if not patterns and best.side is not None and 2 * best.side < chosen.image_side:
+        note(f"It sees {best.side} x {best.side} pixels of these images. Weights of ImageNet see more, for a download:")
+        note(f"  zoo choose --data {shlex.quote(data)} --among 'efficientnet_lite*'")
     return echo(chosen.command)

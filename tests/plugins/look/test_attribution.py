@@ -158,6 +158,19 @@ def test_networks_lacking_what_a_method_needs_are_refused() -> None:
         look.attribute("dtp_mlp.mnist", noise(1, 28, 28), "grad_cam")
 
 
+def test_grad_cam_finds_the_last_stage_of_a_network_of_timm() -> None:
+    """ResNet-26's is layer4 (Selvaraju et al. 2017: the last convolutional layer); a ViT has tokens, no maps."""
+    pytest.importorskip("timm")
+    shown = look.attribute(zoo.create("timm/resnet26").eval(), noise(3, 64, 64), "grad_cam")
+    assert shown.caption.endswith("grad_cam at layer4")
+    same = look.attribute(zoo.create("timm/resnet26").eval(), noise(3, 64, 64), "grad_cam", layer="layer4")
+    assert same.scores.shape == shown.scores.shape == (1, 2, 2)
+    for name in ("timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224"):
+        with pytest.raises(WeightsError, match="outputs maps B C H W") as caught:
+            look.attribute(zoo.create(name).eval(), noise(3, 224, 224), "grad_cam")
+        assert "--layer" in caught.value.hint
+
+
 def test_without_captum_its_methods_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "captum", None)
     with pytest.raises(MissingExtraError, match="zoo-vision\\[look\\]"):

@@ -563,6 +563,16 @@ def train(output: Path, **settings: Any) -> Path:
     return output
 
 
+def test_a_run_is_named_by_its_model_and_its_folder(net: str, tmp_path: Path) -> None:
+    run = train(tmp_path / "My run 2")
+    asked = ask("publish", run, "--to", tmp_path / "hub", "--allow-uncommitted")
+    assert asked.exit_code == 0, asked.stderr
+    assert f"{net}.my_run_2 (--as)" in asked.stderr
+    assert [f"{entry.arch}.{entry.tag}" for entry in manifest.parse(asked.stdout)] == [f"{net}.my_run_2"]
+    refused = ask("publish", run / "model.safetensors", "--to", tmp_path / "hub")
+    assert (refused.exit_code, "--as ARCH.TAG" in refused.stderr) == (2, True)
+
+
 def test_a_runs_own_score_is_that_of_the_images_it_held_out(net: str, tmp_path: Path) -> None:
     run = train(tmp_path / "run", validation=300)
     done = publish(run, f"{net}.mine", str(tmp_path / "hub"), allow_uncommitted=True)
