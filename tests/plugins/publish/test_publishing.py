@@ -675,6 +675,7 @@ def test_a_run_that_its_record_cannot_repeat_is_published_on_demand_and_says_so(
     assert refused.exit_code == 1
     assert gap in " ".join(refused.stderr.split())
     assert "--allow-uncommitted" in refused.stderr
+    assert ("pip install --editable" in refused.stderr) == ("installed from a folder" in gap)
     assert not (tmp_path / "hub").exists()
     allowed = ask(*words, "--allow-uncommitted")
     assert allowed.exit_code == 0, allowed.output
