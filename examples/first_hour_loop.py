@@ -32,7 +32,9 @@ def main() -> None:
         total = loss.detach()
         dist.all_reduce(total)
         if dist.get_rank() == 0:
-            print(f"epoch {epoch}  loss {total.item() / dist.get_world_size():.3f}  in {dist.get_world_size()} processes")
+            print(
+                f"epoch {epoch}  loss {total.item() / dist.get_world_size():.3f}  in {dist.get_world_size()} processes"
+            )
     if dist.get_rank() == 0:
         torch.save(network.state_dict(), "loop.pth")
     dist.destroy_process_group()

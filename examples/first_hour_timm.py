@@ -68,6 +68,7 @@ def tune() -> None:
 def fit(file: str, frozen: bool, epochs: int) -> None:
     """The loop of ``photographs`` and ``tune``: trains, keeps the best epoch, scores and lists the mistakes."""
     import timm
+    import timm.optim
     import timm.scheduler
     import torch
     from torch.utils.data import DataLoader, random_split
@@ -227,7 +228,17 @@ def publish() -> None:
 
 
 if __name__ == "__main__":
-    tasks = ("choose", "predict", "photographs", "tune", "resume", "probe", "export_", "look", "publish")
+    tasks = (
+        "choose",
+        "predict",
+        "photographs",
+        "tune",
+        "resume",
+        "probe",
+        "export_",
+        "look",
+        "publish",
+    )  # and the loop
     for task in sys.argv[1:] or tasks:
         print(f"# {task}", flush=True)
         globals()[task]()

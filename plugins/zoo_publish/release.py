@@ -74,8 +74,7 @@ def prepare(
             todo = "Install a release, or a checkout with pip install --editable, and train again."
         raise TrainingError(
             f"{source} cannot be trained again from its record: {'; '.join(gaps)}. Nothing was published.",
-            hint=f"{todo} "
-            "--allow-uncommitted (allow_uncommitted=True) publishes it, and its card says so.",
+            hint=f"{todo} --allow-uncommitted (allow_uncommitted=True) publishes it, and its card says so.",
         )
     weights = folder / WEIGHTS
     sha256 = safetensors_file.write(
