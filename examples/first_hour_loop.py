@@ -1,4 +1,4 @@
-"""A training loop of one's own, compiled, in two processes: ``torchrun --nproc-per-node 2 examples/first_hour_loop.py``.
+"""A training loop of one's own, compiled, in two processes: ``torchrun --nproc-per-node 2 first_hour_loop.py``.
 
 A network of Zoo is a module as any other. With timm, two lines differ: those that create the network and its transform.
 """

@@ -1,4 +1,4 @@
-"""Writes ``photos/train/CLASS/*`` and ``photos/test/CLASS/*``: photographs of Caltech-101 in ``ZOO_DATA``, else digits."""
+"""Writes ``photos/train/CLASS/*`` and ``photos/test/CLASS/*``: of Caltech-101 in ``ZOO_DATA``, else digits."""
 
 import os
 import tarfile

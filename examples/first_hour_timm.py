@@ -1,6 +1,7 @@
-"""The ten tasks of ``first_hour.sh`` with timm and what it is used with: ``python examples/first_hour_timm.py [TASK...]``.
+"""The tasks of ``first_hour.sh`` with timm and what it is used with: ``python first_hour_timm.py [TASK...]``.
 
-A function is what a person writes for the task, without comments or defences: docs/first_hour.md counts its statements.
+The loop is that of ``first_hour_loop.py``. A function is what a person writes for the task, without comments or
+defences: docs/first_hour.md counts its statements.
 ``WEIGHTS`` is a file of weights for ``NETWORK``, where the Hugging Face Hub is out of reach.
 """
 
@@ -238,7 +239,7 @@ if __name__ == "__main__":
         "export_",
         "look",
         "publish",
-    )  # and the loop
+    )
     for task in sys.argv[1:] or tasks:
         print(f"# {task}", flush=True)
         globals()[task]()
