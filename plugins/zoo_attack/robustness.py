@@ -154,8 +154,7 @@ def images_of(network: nn.Module, data: str | Path | ImageSet, split: str, limit
     classes.
     """
     images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
-    check_classes(network, images)
-    return images
+    return check_classes(network, images)
 
 
 def answers(model: PixelModel, images: Tensor) -> Tensor:

@@ -90,7 +90,9 @@ def command_of(task: Task) -> click.Command:
     shown += [
         options.output("Write the results to DIR.", kind=options.NEW_FOLDER),
         click.option("--against", type=options.FILE, metavar="TABLE", help="Compare with TABLE; exit 1 if worse."),
-        click.option("--at-once", type=options.POSITIVE, help="Jobs at a time.  [default: as cores and memory allow]"),
+        click.option(
+            "--at-once", type=options.POSITIVE, help="Jobs to run at once.  [default: as cores and memory allow]"
+        ),
         options.threads,
         engine_options,
         options.json,
@@ -281,7 +283,7 @@ _QUEUE_REFRESH = 5.0
 
 queue_options = options.several(
     options.output("Write the runs to directories below DIR.", options.NEW_FOLDER),
-    click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings at a time."),
+    click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings to run at once."),
     options.threads,
     engine_options,
     click.option("--status", "only_show", is_flag=True, help="Show how far the list is, and train nothing."),
@@ -297,7 +299,12 @@ def _refuse(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.command(epilog="Example: zoo train --queue queue.toml -o runs --at-once 2 --threads 1")
 @click.argument("model", required=False, expose_value=False, metavar="", callback=_refuse)
 @click.option(
-    "--queue", "file", type=options.FILE, required=True, metavar="FILE", help="List of trainings, tables [[train]]."
+    "--queue",
+    "file",
+    type=options.FILE,
+    required=True,
+    metavar="FILE",
+    help="TOML file with a table [[train]] for each training.",
 )
 @queue_options
 @click.pass_context

@@ -40,7 +40,7 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
 @options.pairs("--preprocess", help="Set a field of the preprocessing, such as input_size=[3,32,32]. Repeatable.")
 @click.option("--classes", default="", metavar="DATA", help="Data set of the weights' classes.")
 @click.option("--origin", default="", metavar="TEXT", help="Author of the weights, for the manifest.")
-@click.option("--check", metavar="DATA", help="Score the weights on DATA; use the best reading.")
+@click.option("--check", metavar="DATA", help="Score the weights on DATA; keep the reading that scores best.")
 @options.split
 @click.option(
     "--at-least", type=click.FloatRange(0, 100), metavar="PERCENT", help="With --check, the top-1 that is required."

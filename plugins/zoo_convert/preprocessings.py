@@ -81,8 +81,7 @@ def audit(
     model = as_network(name)
     info = info_of(model)
     require_classes(model)
-    images = datasets.load(data, split)
-    check_classes(model, images)
+    images = check_classes(model, datasets.load(data, split))
     where = f"{images.name}/{images.split}"
     scores = info.weights.scores if info.weights is not None else {}
     claimed = scores.get(where) if claim is None else Score(n=0, source="--claim", top1=claim)

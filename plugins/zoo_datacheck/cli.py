@@ -18,7 +18,7 @@ _SHOWN = 10
     epilog="Example: zoo data check photos -o page.html",
 )
 def data() -> None:
-    """Look at one's own images before training."""
+    """Look at your own images before training."""
 
 
 @click.command(epilog="Example: zoo data check photos -o page.html")
@@ -28,7 +28,7 @@ def data() -> None:
     "--network", default="resnet20.c10", show_default=True, metavar="NAME", callback=options.refuse_pattern,
     help="Weights whose features show doubtful labels; those of ImageNet see more in photographs.",
 )  # fmt: skip
-@click.option("--no-labels", is_flag=True, help="Leave doubtful labels out, which take most of the time.")
+@click.option("--no-labels", is_flag=True, help="Do not look for doubtful labels, which takes most of the time.")
 @click.option("--top", default=50, show_default=True, type=options.POSITIVE, help="Doubtful labels to report.")
 @click.option(
     "--doubt", default=0.1, show_default=True, type=click.FloatRange(0, 1),

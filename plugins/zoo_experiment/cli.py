@@ -34,7 +34,7 @@ def _check_figure(context: click.Context, parameter: click.Parameter, value: Pat
 @click.argument("chosen", default="list", metavar="[NAME]")
 @click.option("--published", "how", flag_value="published", default=True, help="Show what was measured (default).")
 @click.option("--quick", "how", flag_value="quick", help="Train a small version in about a minute.")
-@click.option("--full", "how", flag_value="full", help="Train the whole, for hours.")
+@click.option("--full", "how", flag_value="full", help="Train the full version, which takes hours.")
 @click.option(
     "-o",
     "--output",

@@ -349,11 +349,13 @@ def attribute(
 
 
 def _map_layer(network: nn.Module, inputs: Tensor) -> str:
-    """Returns the last default layer whose output maps have more than one pixel."""
+    """Returns the last default layer, or stage of a network without, whose output maps have more than one pixel."""
+    stages = [] if getattr(network, "output_fmt", "") == "NHWC" else getattr(network, "feature_info", ())
+    layers = getattr(network, "default_layers", ()) or [stage["module"] for stage in stages]
     sizes: dict[str, tuple[int, ...]] = {}
     handles = []
     try:
-        for name in getattr(network, "default_layers", ()):
+        for name in layers:
 
             def keep(module: nn.Module, _: object, output: object, name: str = name) -> None:
                 sizes[name] = tuple(output.shape) if isinstance(output, Tensor) else ()
@@ -366,7 +368,10 @@ def _map_layer(network: nn.Module, inputs: Tensor) -> str:
             handle.remove()
     names = [name for name, size in sizes.items() if len(size) == 4 and size[2] * size[3] > 1]
     if not names:
-        raise WeightsError(f"No default layer of {name_of(network)} outputs maps, which Grad-CAM needs.")
+        raise WeightsError(
+            f"No stage of {name_of(network)} outputs maps B C H W, which Grad-CAM needs.",
+            hint="Choose another method, such as occlusion, or a layer (--layer): zoo look layers lists them.",
+        )
     return names[-1]
 
 

@@ -150,7 +150,7 @@ def confusion(
     with opened(model, device=device) as network:
         require_classes(network)
         images = images_of(network, str(data) if isinstance(data, Path) else data, split)
-        check_classes(network, images)
+        images = check_classes(network, images)
         limited = images.subset(range(min(limit, len(images))), images.split)
         info = info_of(network)
         answers = hook.answers(info.model, network, limited, preprocess=info.preprocess, dtype=None)

@@ -278,13 +278,13 @@ def invariance(
     for number, model in enumerate(models):
         with opened(model, device=device) as network, torch.no_grad():
             require_classes(network)
-            check_classes(network, images)
+            numbered = check_classes(network, images)
 
             def report(done: int, number: int = number) -> None:
                 if progress is not None:
                     progress(number * n + done, len(models) * n)
 
-            points += _measure(network, images, n, cases, edges, batch_size, report)
+            points += _measure(network, numbered, n, cases, edges, batch_size, report)
     limited = images.subset(range(n), images.split)
     names = ", ".join(dict.fromkeys(point.model for point in points))
     caption = f"{names} on {n:,} images of {images.name}/{images.split}, transformed (95% intervals)"

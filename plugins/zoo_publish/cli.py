@@ -28,7 +28,10 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
 
 @click.command(epilog="Example: zoo publish run --as resnet20.mine --to ./hub --dry-run")
 @click.argument("source", metavar="RUN|RUNS|FILE", type=click.Path(exists=True, path_type=Path))
-@click.option("--as", "name", required=True, metavar="ARCH.TAG", help="Name of the weights.")
+@click.option(
+    "--as", "name", metavar="ARCH.TAG",
+    help="Name of the weights.  [default: the model of a run, and the name of its folder]",
+)  # fmt: skip
 @click.option(
     "--to", required=True, metavar="HUB",
     help="A directory, s3://BUCKET, hf://OWNER/REPO, embedded:PACKAGE/FOLDER, or wheel[:DIR] for a package index "
@@ -55,7 +58,7 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
 @options.json
 def publish(
     source: Path,
-    name: str,
+    name: str | None,
     to: str,
     data: tuple[str, ...],
     split: str,
@@ -76,6 +79,12 @@ def publish(
     from zoo_publish import publish as run
     from zoo_publish import wheel
 
+    if name is None:
+        from zoo_publish.source import default_name
+
+        if not (name := default_name(source)):
+            raise click.UsageError("Missing option '--as'. Name these weights: --as ARCH.TAG, such as resnet20.mine.")
+        note(f"Name of the weights: {name} (--as)")
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
         wanted = tuple((each, split) for each in data)
         keywords |= {"evaluate_on": wanted, "manifest_file": manifest, "is_dry_run": dry_run}

@@ -70,10 +70,12 @@ def prepare(
     content = trainings[seed] if seed is not None else read(source, model.model)
     gaps = content.run.gaps if content.run else []
     if gaps and not allow_uncommitted:
+        todo = "Commit the code and train again with zoo train, or with zoo.train(..., command='...')."
+        if all("installed from a folder" in gap for gap in gaps):
+            todo = "Install a release, or a checkout with pip install --editable, and train again."
         raise TrainingError(
             f"{source} cannot be trained again from its record: {'; '.join(gaps)}. Nothing was published.",
-            hint="Commit the code and train again with zoo train, or with zoo.train(..., command='...'). "
-            "--allow-uncommitted (allow_uncommitted=True) publishes it, and its card says so.",
+            hint=f"{todo} --allow-uncommitted (allow_uncommitted=True) publishes it, and its card says so.",
         )
     weights = folder / WEIGHTS
     sha256 = safetensors_file.write(

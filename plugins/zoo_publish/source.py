@@ -124,6 +124,16 @@ def read(path: Path, model: Model) -> Source:
     return Source(file, about, _run(file, about), log)
 
 
+def default_name(path: Path) -> str:
+    """Returns ``ARCH.FOLDER`` for the weights of a run, or of several, in the folder ``path``; nothing for others."""
+    for file in (path / WEIGHTS, *sorted(path.glob(f"seed*/{WEIGHTS}"))):
+        if file.is_file():
+            tag = re.sub(r"[^a-z0-9]+", "_", path.resolve().name.lower()).strip("_")
+            arch = safetensors_file.metadata(file).get("model")
+            return f"{arch}.{tag}" if isinstance(arch, str) and tag else ""
+    return ""
+
+
 def of_seeds(path: Path, model: Model) -> dict[int, Source]:
     """Returns the trainings that ``zoo train --seeds`` made in the folder ``path``, by seed; {} if it is another one.
 

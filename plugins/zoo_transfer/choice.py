@@ -32,12 +32,14 @@ _FOLDS = 5
 class Candidate(msgspec.Struct, frozen=True):
     """Weights on this machine: milliseconds for one image, and how a linear probe on their features does.
 
-    ``top1`` and its Wilson ``interval`` (95%) are in per cent of ``n`` images, each classified by a probe that has not
-    seen it. Weights that take longer than the budget are not probed; ``reason`` says so, or why they cannot be used.
+    ``side`` is the shorter side of the network's input in pixels. ``top1`` and its Wilson ``interval`` (95%) are in per
+    cent of ``n`` images, each classified by a probe that has not seen it. Weights that take longer than the budget are
+    not probed; ``reason`` says so, or why they cannot be used.
     """
 
     name: str
     latency_ms: float | None = None
+    side: int | None = None
     params_m: float | None = None
     n: int = 0
     correct: int = 0
@@ -47,13 +49,17 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Candidates, the best first, those without a score last; ``command`` trains the winner."""
+    """Candidates, the best first, those without a score last; ``command`` trains the winner.
+
+    ``image_side`` is the shorter side of the images in pixels, the median of the first hundred.
+    """
 
     data: str
     budget_ms: float | None
     device: str
     candidates: tuple[Candidate, ...]
     command: str
+    image_side: int = 0
 
 
 def at_hand(patterns: Sequence[str] = ()) -> list[str]:
@@ -124,14 +130,15 @@ def choose(
     command = ""
     if best is not None:
         command = shlex.join(["zoo", "train", "--init", best.name, "--data", source, "-o", f"runs/{images.name}"])
-    return Choice(source, budget_ms, device, tuple(candidates), command)
+    sides = sorted(min(images.image(index).size) for index in range(min(100, len(images))))
+    return Choice(source, budget_ms, device, tuple(candidates), command, sides[len(sides) // 2])
 
 
 def _measure(name: str, images: ImageSet, budget_ms: float | None, device: str, seed: int) -> Candidate:
     try:
         network = create(name, pretrained=True, device=device).eval()
         speed = benchmark(network, warmup=3, steps=10, seconds=5)
-        measured = Candidate(name, speed.latency_ms, speed.params_m)
+        measured = Candidate(name, speed.latency_ms, min(info_of(network).preprocess.input_size[1:]), speed.params_m)
         if budget_ms is not None and speed.latency_ms > budget_ms:
             return msgspec.structs.replace(measured, reason="slower than the budget")
         if images.channels == 3 and info_of(network).preprocess.input_size[0] == 1:

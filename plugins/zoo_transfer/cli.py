@@ -1,6 +1,7 @@
 """``zoo features``, ``zoo classify``, ``zoo choose``: a network's features, and classifiers fitted to them."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: zoo features resnet20.c10 --data digits -o train.safetensors")
 @options.several(options.one_name(bulk="features"), options.required_data)
 @click.option("--split", default="train", show_default=True, help="Split of the data set.")
-@options.output("Write them to FILE.safetensors.", suffix=".safetensors")
+@options.output("Write the features to FILE.safetensors.", suffix=".safetensors")
 @click.option(
     "--layer", default="", metavar="MODULE", help="Use this submodule's pooled output.  [default: the head's input]"
 )
@@ -71,7 +72,9 @@ def _untrained(name: str, weights: Path | None, device: str | None) -> Any:
     "--classifier", default="linear_svm", show_default=True, help="One of linear_svm, rbf_svm, logistic, knn, tree."
 )
 @options.pairs("--set", "settings", help="Change a setting of the classifier, such as C=0.1. Repeatable.")
-@options.output("Write the network with this head to DIR: a linear classifier.", options.NEW_FOLDER, required=False)
+@options.output(
+    "Write the network with this classifier, if it is linear, as its head to DIR.", options.NEW_FOLDER, required=False
+)
 @options.json
 def classify(
     train: Path, test: Path | None, classifier: str, settings: dict[str, str], output: Path | None, as_json: bool
@@ -132,7 +135,12 @@ def _check_budget(context: click.Context, parameter: click.Parameter, value: str
 
 @click.command(epilog="Example: zoo choose --data photos --budget 20ms")
 @options.required_data
-@click.option("--budget", metavar="TIME", callback=_check_budget, help="Latency of one image: 20ms.  [default: any]")
+@click.option(
+    "--budget",
+    metavar="TIME",
+    callback=_check_budget,
+    help="Latency allowed for one image, such as 20ms.  [default: any]",
+)
 @click.option(
     "--among", "patterns", multiple=True, metavar="PATTERN",
     help="Weights to rank, such as 'resnet*.a1_in1k'. Repeatable.  [default: those that need no network]",
@@ -144,9 +152,9 @@ def choose(
 ) -> None:
     """Rank weights for your images on this machine.
 
-    Of each, the latency for one image is measured here, and a linear probe is scored on its features of a sample of the
-    split train: each image by a probe that has not seen it, with the 95% interval. The command that trains the winner
-    is printed last. Test images are not used.
+    For each of the weights, the latency of one image is measured on this machine, and a linear probe is scored on the
+    features of a sample of the training images: each image by a probe that has not seen it, with the 95% interval. The
+    command that trains the winner is printed last. Test images are not used.
     """
     from zoo_transfer import choice
 
@@ -166,4 +174,7 @@ def choose(
     equal = [row for row in chosen.candidates[1:] if row.interval and row.interval[1] >= best.interval[0]]
     if equal:
         note(f"{len(equal)} more may be as good: their intervals overlap the first. More images (--limit) tell.")
+    if not patterns and best.side is not None and 2 * best.side < chosen.image_side:
+        note(f"It sees {best.side} x {best.side} pixels of these images. Weights of ImageNet see more, for a download:")
+        note(f"  zoo choose --data {shlex.quote(data)} --among 'efficientnet_lite*'")
     return echo(chosen.command)

@@ -1,6 +1,7 @@
 """Scores: right counts, comparison with a claim."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.stats import fisher_exact
+from support import pictures
 from torch import Tensor, nn
 
 import zoo
@@ -285,3 +287,50 @@ def test_images_of_other_classes_alone_are_not_measured_on() -> None:
         look.invariance(["resnet20.digits"], letters)
     with pytest.raises(DataError, match="none of which"):
         train_patch("resnet20.digits", letters, target=1, steps=1)
+
+
+NAMES_OF_IMAGENET = {"n02123045": "tabby", "n02099601": "golden retriever", "n07920052": "espresso"}
+"""As the ILSVRC2012 development kit has them: 281, 207 and 967 in the order of WordNet ids."""
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> torch.nn.Module:
+    """A network with the 1,000 classes of ImageNet that answers 207, whatever it sees."""
+    network = zoo.create("resnet20", num_classes=1000).eval()
+    network.get_classifier().weight.data.zero_()
+    network.get_classifier().bias.data = torch.nn.functional.one_hot(torch.tensor(207), 1000).float()
+    network.zoo_info = network.zoo_info._replace(classes="imagenet-1k")
+    return network
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("n02099601", "n02123045", "n07920052"), ("espresso", "golden retriever", "tabby"), ("Golden_Retriever", "tabby")],
+    ids=" ".join,
+)
+def test_a_folder_of_some_of_the_classes_is_scored_by_their_names(
+    folders: tuple[str, ...], imagenet: torch.nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = pictures.write(tmp_path / "photos", folders, {"test": 2})
+    report = zoo.evaluate(imagenet, photos)
+    assert report.n == 2 * len(folders)
+    assert report.top1 == pytest.approx(100 / len(folders)), "the golden retrievers"
+    assert f"photos has {len(folders)} of the 1,000 classes of" in caplog.text
+    zoo.evaluate(imagenet, photos, mistakes=tmp_path / "out")
+    assert "tabby,golden retriever," in (tmp_path / "out/mistakes.csv").read_text()
+
+
+def test_a_folder_of_other_classes_than_the_networks_is_refused(imagenet: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="but not crow of photos"):
+        zoo.evaluate(imagenet, pictures.write(tmp_path / "photos", ("crow", "tabby"), {"test": 1}))
+    with pytest.raises(DataError, match="none of which are in birds") as caught:
+        zoo.evaluate(imagenet, pictures.write(tmp_path / "birds", ("crow", "rook"), {"test": 1}))
+    assert "zoo train --init" in caught.value.hint
+    with pytest.raises(DataError, match="but not CARDIGAN"):  # the dog's name and the jacket's
+        zoo.evaluate(imagenet, pictures.write(tmp_path / "dogs", ("CARDIGAN", "tabby"), {"test": 1}))
+
+
+def test_a_test_folder_without_some_of_the_classes_is_numbered_as_the_training_was() -> None:
+    network = zoo.create("resnet20", class_names=["ant", "bee", "cow"]).eval()
+    some = ImageSet("mine", "test", ("bee", "cow"), torch.tensor([0, 1, 1]), torch.zeros(3, 3, 32, 32).byte())
+    assert zoo.evaluation.check_classes(network, some).labels.tolist() == [1, 2, 2]

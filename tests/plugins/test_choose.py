@@ -1,10 +1,12 @@
 """``zoo choose`` ranks weights by a probe on their features, among those that are fast enough here."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -49,6 +51,20 @@ def test_the_score_is_that_of_scikit_learns_probe_with_wilsons_interval(chosen: 
     assert row["top1"] == pytest.approx(100 * shares.mean(), abs=0.51)  # batches of another size round otherwise
     bounds = binomtest(row["correct"], row["n"]).proportion_ci(method="wilson")
     assert row["interval"] == pytest.approx([100 * bounds.low, 100 * bounds.high])
+
+
+def test_weights_that_see_little_of_photographs_come_with_a_pointer_to_imagenet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "at_hand", lambda patterns: ["resnet20.digits"])
+    for side, is_told in ((8, False), (64, True)):
+        folder = tmp_path / f"of_{side}"
+        for number in range(8):
+            (folder / str(number % 2)).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (side + number, side), 30 * number).save(folder / str(number % 2) / f"{number}.png")
+        answer = ask("choose", "--data", folder)
+        assert answer.exit_code == 0, answer.stderr
+        assert (f"choose --data {folder} --among" in answer.stderr) is is_told
 
 
 def test_what_is_slower_than_the_budget_is_not_probed() -> None:

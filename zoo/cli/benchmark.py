@@ -29,7 +29,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
 @options.choice("--mode", values=[*MODES], help="What to time.")
 @click.option("--precision", "precisions", multiple=True, default=("float32",), show_default=True,
               type=click.Choice(["float32", "bfloat16", "float16", "amp"]),
-              help="Of weights and input; amp computes float32 weights in bfloat16. Repeatable.")  # fmt: skip
+              help="Precision of weights and input; amp computes float32 weights in bfloat16. Repeatable.")  # fmt: skip
 @click.option("--compile", is_flag=True, help="Compile with torch.compile.")
 @click.option("--channels-last/--contiguous", default=True, show_default=True, help="Memory format.")
 @click.option("--warmup", default=10, show_default=True, type=options.POSITIVE, help="Steps before the timed ones.")

@@ -85,7 +85,10 @@ def predict(
     help="Store logits and images' identities as safetensors.",
 )
 @click.option(
-    "--mistakes", type=options.NEW_FOLDER, metavar="DIR", help="Write confusion.csv and mistakes.csv to DIR; show them."
+    "--mistakes",
+    type=options.NEW_FOLDER,
+    metavar="DIR",
+    help="Write confusion.csv and mistakes.csv to DIR, and print them.",
 )
 @click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if they disagree.")
 @click.option("--allow-other-images", is_flag=True, help="With --check: accept other images than the claim's.")

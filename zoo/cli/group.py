@@ -1,5 +1,6 @@
 """Groups of commands: they import a command when it is called, and turn errors into messages and exit codes."""
 
+import mimetypes
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any
@@ -101,8 +102,12 @@ class Commands(click.Group):
         except click.UsageError as error:
             of = error.ctx
             words = error.message.partition("Got unexpected extra argument (")[2].removesuffix(")")
-            if of and words and of.params.get("data", "") is None:
-                raise click.UsageError(f"{error.message}. Use --data {words}.", of) from None
+            if of and words and not words.endswith("."):  # which a group further in has ended
+                options = {option for parameter in of.command.params for option in parameter.opts}
+                if "--image" in options and (mimetypes.guess_type(words)[0] or "").startswith("image/"):
+                    raise click.UsageError(f"{error.message}. Use --image {words}.", of) from None
+                if of.params.get("data", "") is None:
+                    raise click.UsageError(f"{error.message}. Use --data {words}.", of) from None
             raise
         except ZooError as error:
             complain(error)

@@ -17,17 +17,29 @@ from zoo.registry import Listed, PluginRow, listing
 @click.command("list", epilog="Example: zoo list 'resnet*' --pretrained --dataset cifar10")
 @click.argument("pattern", default="*", shell_complete=options.complete_name)
 @click.option(
-    "--family", callback=options.check_family, shell_complete=options.complete_family, help="Models of one plugin."
+    "--family",
+    callback=options.check_family,
+    shell_complete=options.complete_family,
+    help="List only models of this plugin.",
 )
-@click.option("--dataset", help="Weights trained for or scored on this data set.")
-@click.option("--licence", "--license", "license", metavar="GLOB", help="Weights with a licence such as 'apache*'.")
-@click.option("--max-params", metavar="N", callback=options.check_amount, help="At most N parameters: 300k, 25M.")
-@click.option("--min-top1", metavar="PERCENT", type=click.FloatRange(0, 100), help="Weights with at least this top-1.")
+@click.option("--dataset", help="List only weights trained for or scored on this data set.")
+@click.option(
+    "--licence", "--license", "license", metavar="GLOB", help="List only weights with a licence such as 'apache*'."
+)
+@click.option(
+    "--max-params",
+    metavar="N",
+    callback=options.check_amount,
+    help="List only models with at most N parameters, such as 300k or 25M.",
+)
+@click.option(
+    "--min-top1", metavar="PERCENT", type=click.FloatRange(0, 100), help="List only weights with at least this top-1."
+)
 @options.choice(
-    "--sort", values=listing.SORTS, help="By the highest top-1, the fewest params or macs, or the latest year."
+    "--sort", values=listing.SORTS, help="Order: highest top-1, fewest params or macs, or latest year first."
 )
-@click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights and their scores.")
-@click.option("--offline", is_flag=True, help="Weights that work without a network now.")
+@click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="List weights and their scores.")
+@click.option("--offline", is_flag=True, help="List only weights that work without a network now.")
 @options.json
 def list_models(pattern: str, as_json: bool, offline: bool, **filters: Any) -> None:
     """List models and weights.

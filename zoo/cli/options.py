@@ -281,7 +281,7 @@ keep_epochs: Option = click.option(
 )  # fmt: skip
 limit: Option = click.option("--limit", type=POSITIVE, metavar="N", help="Use N evenly spaced images.  [default: all]")
 threads: Option = click.option(
-    "--threads", type=POSITIVE, help="Threads of each job.  [default: the cores, shared out]"
+    "--threads", type=POSITIVE, help="Threads per job.  [default: the cores divided among the jobs]"
 )
 json: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 

@@ -110,7 +110,7 @@ def _missing(archs: list[str]) -> str:
 @click.argument("name", shell_complete=options.complete_family)
 @options.json
 def disable(name: str, as_json: bool) -> None:
-    """Neither import nor use a plugin from now on.
+    """Stop importing and using a plugin.
 
     The choice is this user's and holds in all environments, until zoo plugins enable undoes it.
     """
@@ -123,7 +123,7 @@ def disable(name: str, as_json: bool) -> None:
 @click.argument("name", shell_complete=options.complete_family)
 @options.json
 def enable(name: str, as_json: bool) -> None:
-    """Use a plugin again that was disabled."""
+    """Use a disabled plugin again."""
     _require_plugin(name, {*discovery.installed_names(), *discovery.disabled()})
     discovery.change_disabled(lambda before: before - {name})
     _print_choice(name, as_json=as_json)

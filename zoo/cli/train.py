@@ -59,7 +59,7 @@ def _instead_of(option: str, words: list[str]) -> str:
 @click.command(cls=_Train, epilog="Example: zoo train resnet20 --data digits --set epochs=2 -o run")
 @click.argument("model", required=False, shell_complete=options.complete_name, callback=options.refuse_pattern)
 @click.option("--data", help="Name or path of a data set; required except with --resume.")
-@click.option("--recipe", help="Recipe of the family.  [default: its first for MODEL and the data]")
+@click.option("--recipe", help="Recipe of the family.  [default: the first that fits MODEL and the data]")
 @options.pairs("--set", "settings", help="Change a field of the recipe. Repeatable.")
 @options.args
 @click.option(
@@ -72,11 +72,13 @@ def _instead_of(option: str, words: list[str]) -> str:
     "--teacher",
     metavar="NAME.TAG|FILE",
     callback=options.refuse_pattern,
-    help="Also learn from the answers of these weights; the fields distill.* say how much.",
+    help="Also learn from the answers of these weights, as the fields distill.* set.",
 )
 @click.option("--freeze", multiple=True, metavar="PART", help="Submodule to freeze; backbone is all but the head.")
 @click.option(
-    "--adversarial", type=click.Choice(["fgsm", "pgd", "pgd_l2"]), help="Train on attacked images: adversarial.attack."
+    "--adversarial",
+    type=click.Choice(["fgsm", "pgd", "pgd_l2"]),
+    help="Train on images under this attack, the field adversarial.attack.",
 )
 @options.output("Write the run to DIR.", options.NEW_FOLDER)
 @click.option("--resume", is_flag=True, help="Resume the run in DIR; --set epochs=N makes it longer.")

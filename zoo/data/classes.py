@@ -82,6 +82,37 @@ def class_synsets(name: str = "imagenet-1k") -> tuple[str, ...]:
     return tuple(row.synset for row in _imagenet(name))
 
 
+def names_of_classes(name: str) -> tuple[str, ...]:
+    """Returns the class names of a well-known data set; none of any other."""
+    return class_names(name) if name in _NAMES or name in _IMAGENET else ()
+
+
+def number_of(name: str, names: tuple[str, ...], dataset: str = "") -> int | None:
+    """Returns which of ``names``, the classes of ``dataset``, a folder called ``name`` has images of; None if none.
+
+    It is the name, also in other case and with ``_`` or ``-`` for spaces where this is unambiguous, or ImageNet's
+    WordNet id.
+    """
+    exact, synsets, loose = _numbers(names, dataset)
+    return exact.get(name, synsets.get(name, loose.get(_loosely(name))))
+
+
+@cache
+def _numbers(names: tuple[str, ...], dataset: str) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    exact = {name: number for number, name in enumerate(names)}
+    of_synsets = dataset if dataset in _IMAGENET else "imagenet-1k"
+    is_imagenet = len(names) == len(_imagenet(of_synsets)) and (
+        dataset in _IMAGENET or names == class_names(of_synsets)
+    )
+    synsets = {name: i for i, name in enumerate(class_synsets(of_synsets))} if is_imagenet else {}
+    forms = [_loosely(name) for name in names]
+    return exact, synsets, {form: i for i, form in enumerate(forms) if forms.count(form) == 1}
+
+
+def _loosely(name: str) -> str:
+    return name.casefold().replace("_", " ").replace("-", " ")
+
+
 class _Class(NamedTuple):
     synset: str
     devkit: int

@@ -166,9 +166,8 @@ def _images(
         images: ImageSet | PreparedBatches = datasets.load(data, split)
     else:
         images = data if isinstance(data, datasets.ImageSet) else _of_torch(data, split, model, info)
-    evaluation.check_classes(model, images)
     _warn_of_training_images(info, images)
-    return images
+    return evaluation.check_classes(model, images)
 
 
 def _require_images(images: "ImageSet | PreparedBatches", outputs: str | Path | None) -> None:

@@ -250,8 +250,7 @@ def calibrate_network(
     model = as_network(name, weights=options.pop("weights", None))
     info = info_of(model)
     require_classes(model)
-    images = datasets.load(data or info.classes, split)
-    check_classes(model, images)
+    images = check_classes(model, datasets.load(data or info.classes, split))
     if count is None:
         held_out = images_held_out(info)
         source = f"{len(held_out):,} images of {held_out.name} that training held out"

@@ -3,14 +3,16 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.data.classes import names_of_classes, number_of
 from zoo.data.image_set import Fingerprint, Images, ImageSet
 from zoo.data.preprocess import Transform
 from zoo.data.readers.torch_dataset import PreparedBatches
@@ -22,6 +24,8 @@ from zoo.statistics import mean_interval, wilson
 from zoo.system import distributed
 from zoo.system.distributed import Processes
 from zoo.system.machine import versions
+
+Data = TypeVar("Data", bound=ImageSet | PreparedBatches)
 
 OF_LABELS = "labels sha256:"
 """The beginning of the fingerprint of labels alone."""
@@ -301,37 +305,54 @@ def evaluate(
     )
 
 
-def check_classes(model: nn.Module, data: ImageSet | PreparedBatches) -> None:
-    """Checks that a network knows classes of a data set.
+def check_classes(model: nn.Module, data: Data) -> Data:
+    """Checks that a network knows the classes of a data set, and numbers images as the network does.
 
-    Logs a warning if it knows only some of them, or may number them otherwise.
+    Classes that are a part of the network's, or stand in another order, are found by name: by the names that
+    the network has for its classes or, for ImageNet's, by WordNet id, such as ``n01440764``. A space may be written
+    as ``_``. If the names are others, labels are taken as the network's numbers, with a warning.
 
     Args:
         model: The network.
         data: The images.
 
+    Returns:
+        The images, with labels that number the network's classes.
+
     Raises:
-        DataError: The network is known to know none of the classes.
+        DataError: The network is known to know none of the classes, or more or fewer of other names.
 
     Example:
         >>> import zoo
-        >>> zoo.evaluation.check_classes(zoo.create("resnet20.digits"), zoo.data.load("digits"))
+        >>> digits = zoo.evaluation.check_classes(zoo.create("resnet20.digits"), zoo.data.load("digits"))
+        >>> len(digits.classes)
+        10
     """
     info = getattr(model, "zoo_info", None)
-    if info is None or info.classes in ("", data.name) or info.class_names == data.classes:
-        return
-    if info.class_names and not set(info.class_names) & set(data.classes):
-        raise DataError(
-            f"{info.name} knows the classes of {info.classes} ({_some(info.class_names)}), none of which are in "
-            f"{data.name} ({_some(data.classes)}).",
-            hint="Use weights trained on this data set, or rename its classes to match.",
-        )
-    log.warning(
-        "%s knows the classes of %s: its score on %s is meaningful only if labels have the same numbers",
-        info.name,
-        info.classes,
-        data.name,
-    )
+    if info is None or not (info.classes or info.class_names):
+        return data
+    names: tuple[str, ...] = info.class_names or names_of_classes(info.classes)
+    if names == data.classes:
+        return data
+    knows = f"{info.name} knows the classes of {info.classes or 'its training'} ({_some(names)})"
+    numbers = [number_of(name, names, info.classes) for name in data.classes]
+    others = [name for name, number in zip(data.classes, numbers, strict=True) if number is None]
+    if isinstance(data, ImageSet) and not others and len(set(numbers)) == len(numbers):
+        if numbers == [*range(len(names))]:
+            return data
+        if len(numbers) < len(names):
+            log.warning("%s has %d of the %s classes of %s", data.name, len(numbers), f"{len(names):,}", info.name)
+        return cast("Data", replace(data, classes=names, labels=torch.tensor(numbers)[data.labels]))
+    if info.classes == data.name and len(names) in (0, len(data.classes)):
+        return data
+    hint = "Give folders the network's names of classes, or train it for these: zoo train --init."
+    has_other_count = isinstance(data, ImageSet) and names and len(names) != len(data.classes)
+    if len(others) == len(data.classes) and (info.class_names or has_other_count):
+        raise DataError(f"{knows}, none of which are in {data.name} ({_some(data.classes)}).", hint=hint)
+    if has_other_count:
+        raise DataError(f"{knows}, but not {_some(others)} of {data.name}.", hint=hint)
+    log.warning("%s: its score on %s is meaningful only if labels have the same numbers", knows, data.name)
+    return data
 
 
 def _some(names: Sequence[str]) -> str:

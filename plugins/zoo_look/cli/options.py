@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_facts, print_json, print_table, stdout_to_stderr
+from zoo.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,14 +40,16 @@ image_options = (
 )  # fmt: skip
 
 
-def _keep_networks(context: click.Context, parameter: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
+def _check_outputs(context: click.Context, parameter: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
     for value in values:
         options.keep_network(context, parameter, value)
+        if value.suffix not in (".json", ".safetensors") and find_spec("matplotlib") is None:
+            raise MissingExtraError.of("A figure", "matplotlib", "zoo-vision[look]")
     return values
 
 
 _output = click.option(
-    "-o", "--output", "outputs", multiple=True, type=options.NEW_FILE, metavar="FILE", callback=_keep_networks,
+    "-o", "--output", "outputs", multiple=True, type=options.NEW_FILE, metavar="FILE", callback=_check_outputs,
     help="Write the result to FILE: .png, .webp, .svg, .pdf (figure), .json (facts) or .safetensors (tensors). "
     "Repeatable.",
 )  # fmt: skip

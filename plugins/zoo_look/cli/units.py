@@ -83,7 +83,7 @@ def patches(
     *model_options,
     layer_option,
     channel_option,
-    click.option("--unit", nargs=2, type=click.IntRange(min=0), metavar="ROW COLUMN", help="One unit, not the mean."),
+    click.option("--unit", nargs=2, type=click.IntRange(min=0), metavar="ROW COLUMN", help="Drive one unit only."),
     click.option("--size", nargs=2, type=options.POSITIVE, metavar="H W", help="Size of the image."),
     click.option("--steps", type=click.IntRange(min=0), help="Steps of Adam.  [default: 128; above 64 pixels 150]"),
     click.option("--rate", type=float, help="Adam learning rate.  [default: 0.05; above 64 pixels 0.01]"),
@@ -99,7 +99,7 @@ def patches(
     click.option("--blur", type=float, help="Standard deviation of a blur.  [default: 0; above 64 pixels 0.5]"),
     click.option("--l2", default=0.0, show_default=True, type=float, help="Weight of the sum of squares."),
     click.option("--tv", type=float, help="Weight of the total variation.  [default: 0.003; above 64 pixels 0.0002]"),
-    click.option("--restarts", default=1, show_default=True, type=options.POSITIVE, help="Starts per channel."),
+    click.option("--restarts", default=1, show_default=True, type=options.POSITIVE, help="Random starts per channel."),
     options.seed,
 )  # fmt: skip
 def maximize(

@@ -287,6 +287,12 @@ def test_a_pattern_with_a_dot_chooses_weights(tmp_path: Path) -> None:
     assert [row["name"] for row in index["weights"]] == ["resnet20.c10", "resnet20.digits"]
 
 
+def test_the_example_of_a_model_loads_its_default_weights(tmp_path: Path) -> None:
+    """timm's default of vgg11 is tv_in1k; the first by name is torchvision's own file."""
+    gallery.build(tmp_path / "site", ["vgg11"])
+    assert 'zoo.create("vgg11.tv_in1k")' in text_of(tmp_path / "site" / "models" / "vgg11.html")
+
+
 def test_a_collections_models_have_pages_if_they_are_named(tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="needs timm")
     gallery.build(tmp_path / "site", ["timm/resnet10t"])

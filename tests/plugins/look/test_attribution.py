@@ -3,10 +3,12 @@
 import dataclasses
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.command import ask_warm
 from support.seeded import noise
 from torch import Tensor, nn
 
@@ -156,6 +158,29 @@ def test_networks_lacking_what_a_method_needs_are_refused() -> None:
         look.attribute("airbench94.c10", noise(3, 32, 32), "guided_backprop")
     with pytest.raises(WeightsError, match="outputs maps"):
         look.attribute("dtp_mlp.mnist", noise(1, 28, 28), "grad_cam")
+
+
+def test_grad_cam_finds_the_last_stage_of_a_network_of_timm() -> None:
+    """ResNet-26's is layer4 (Selvaraju et al. 2017: the last convolutional layer); a ViT has tokens, no maps."""
+    pytest.importorskip("timm")
+    shown = look.attribute(zoo.create("timm/resnet26").eval(), noise(3, 64, 64), "grad_cam")
+    assert shown.caption.endswith("grad_cam at layer4")
+    same = look.attribute(zoo.create("timm/resnet26").eval(), noise(3, 64, 64), "grad_cam", layer="layer4")
+    assert same.scores.shape == shown.scores.shape == (1, 2, 2)
+    for name in ("timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224"):
+        with pytest.raises(WeightsError, match="outputs maps B C H W") as caught:
+            look.attribute(zoo.create(name).eval(), noise(3, 224, 224), "grad_cam")
+        assert "--layer" in caught.value.hint
+
+
+def test_without_matplotlib_a_figure_is_refused_before_the_work_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setattr("zoo_look.attribution.attribute", None)
+    refused = ask_warm("look", "attribute", "resnet20.digits", "--index", 1, "-o", tmp_path / "cam.png")
+    assert refused.exit_code == 1
+    assert "pip install 'zoo-vision[look]'" in refused.stderr
 
 
 def test_without_captum_its_methods_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -563,6 +563,16 @@ def train(output: Path, **settings: Any) -> Path:
     return output
 
 
+def test_a_run_is_named_by_its_model_and_its_folder(net: str, tmp_path: Path) -> None:
+    run = train(tmp_path / "My run 2")
+    asked = ask("publish", run, "--to", tmp_path / "hub", "--allow-uncommitted")
+    assert asked.exit_code == 0, asked.stderr
+    assert f"{net}.my_run_2 (--as)" in asked.stderr
+    assert [f"{entry.arch}.{entry.tag}" for entry in manifest.parse(asked.stdout)] == [f"{net}.my_run_2"]
+    refused = ask("publish", run / "model.safetensors", "--to", tmp_path / "hub")
+    assert (refused.exit_code, "--as ARCH.TAG" in refused.stderr) == (2, True)
+
+
 def test_a_runs_own_score_is_that_of_the_images_it_held_out(net: str, tmp_path: Path) -> None:
     run = train(tmp_path / "run", validation=300)
     done = publish(run, f"{net}.mine", str(tmp_path / "hub"), allow_uncommitted=True)
@@ -665,6 +675,7 @@ def test_a_run_that_its_record_cannot_repeat_is_published_on_demand_and_says_so(
     assert refused.exit_code == 1
     assert gap in " ".join(refused.stderr.split())
     assert "--allow-uncommitted" in refused.stderr
+    assert ("pip install --editable" in refused.stderr) == ("installed from a folder" in gap)
     assert not (tmp_path / "hub").exists()
     allowed = ask(*words, "--allow-uncommitted")
     assert allowed.exit_code == 0, allowed.output
