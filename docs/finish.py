@@ -25,7 +25,7 @@ SPELLINGS = (
     ("behaviour", "behavior"), ("neighbour", "neighbor"), ("artefact", "artifact"), ("catalogue", "catalog"),
     ("labelled", "labeled"), ("labelling", "labeling"), ("modelling", "modeling"), ("modelled", "modeled"),
     ("cancelled", "canceled"), ("analyse", "analyze"), ("favour", "favor"), ("metre", "meter"), ("defence", "defense"),
-    ("fine-tune", "finetune"), ("fine-tuning", "finetuning"), ("fine-tuned", "finetuned"), ("data set", "dataset"),
+    ("fine-tune", "finetune"), ("fine-tuning", "finetuning"), ("fine-tuned", "finetuned"), ("fine-tune", "finetuning"), ("fine-tuning", "finetune"), ("data set", "dataset"),
     ("data sets", "datasets"), ("pre-trained", "pretrained"), ("air-gapped", "airgapped"), ("bfloat16", "bf16"),
     ("float16", "fp16"), ("half precision", "fp16"), ("top-1", "top1"), ("top-5", "top5"), ("hyper-parameter", "hyperparameter"),
     ("multi-GPU", "multigpu"), ("warm-up", "warmup"), ("check point", "checkpoint"),
@@ -42,7 +42,7 @@ STEMS = (
 
 def other_spellings(text: str) -> list[str]:
     """Returns the words of ``text`` as others spell them, in order, without those that it has."""
-    low = text.lower()
+    low = text.lower().replace("_", " ")
     words = set(re.findall(r"[a-z0-9-]+", low))
     others = []
     for pair in SPELLINGS:
@@ -89,7 +89,9 @@ def policy_of(page: str) -> str:
 
 def head_of(page: str, place: str, address: str) -> str:
     """Returns the elements that the head of ``page`` gets; the policy comes first."""
-    title = html.unescape(_SPACES.sub(" ", re.sub(r"<[^>]+>", "", re.findall(r"<title>(.*?)</title>", page, re.DOTALL)[0])))
+    title = html.unescape(
+        _SPACES.sub(" ", re.sub(r"<[^>]+>", "", re.findall(r"<title>(.*?)</title>", page, re.DOTALL)[0]))
+    )
     about = description_of(page)
     up = "../" * place.count("/")
     named = {

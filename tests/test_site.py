@@ -21,6 +21,7 @@ from support.small_site import Page
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 reference = load(DOCS / "reference.py")
+finish = load(DOCS / "finish.py")
 
 
 def places(entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -104,6 +105,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [*alone, sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    finish.finish(folder / "build" / "docs")
     return folder / "build" / "docs"
 
 
@@ -116,7 +118,7 @@ def test_pages_ask_no_other_host(built: Path) -> None:
         # What a browser fetches by itself; links that a reader may follow are another thing.
         fetched = re.findall(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?([^\">\s]+)", text)
         fetched += re.findall(r"<link\b[^>]*\brel=\"?(?:stylesheet|preload|icon)[^>]*\bhref=\"?([^\">\s]+)", text)
-        assert fetched
+        assert fetched or page.name == "404.html"
         assert [address for address in fetched if re.match(r"(https?:)?//", address)] == [], page.name
 
 
@@ -140,21 +142,116 @@ def test_the_reference_has_the_text_of_docstrings(built: Path) -> None:
     assert ":class:`" not in text
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser.opened() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def address(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The site below a path, as a host of projects has it."""
+    root = tmp_path_factory.mktemp("host")
+    (root / "some" / "path").mkdir(parents=True)
+    (root / "some" / "path" / "zoo").symlink_to(built)
+    with browser.served(root) as top:
+        yield f"{top}some/path/zoo/"
+
+
+class Search:
+    """The search of a page that is open."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        page.get_by_role("button", name="Search").first.click()
+        page.get_by_role("combobox").wait_for()
+
+    def ask(self, words: str) -> tuple[str, int]:
+        """Returns the place of the first result for ``words``, and how many results there are."""
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.type(words)
+        asked = re.escape(words.replace(" ", "+"))
+        self.page.wait_for_function(
+            """asked => {
+                const open = [...document.querySelectorAll("div")].find(it => it.shadowRoot);
+                return RegExp(asked).test(open?.shadowRoot.querySelector("a[role=option]")?.href ?? "");
+            }""",
+            arg=rf"h={asked}(#|$)",
+        )
+        self.page.wait_for_timeout(200)  # the count follows the links
+        first = self.page.locator("a[role=option]").first
+        return first.get_attribute("href"), int(first.get_attribute("aria-setsize"))
+
+
 @pytest.mark.slow
 @pytest.mark.may_skip  # the browser is a package of the system
-def test_the_search_finds_a_section_and_a_menu_shows_other_versions(built: Path, tmp_path: Path) -> None:
-    (tmp_path / "0.1.0").symlink_to(built)
+def test_the_search_finds_what_people_type_first(chromium: Any, address: str) -> None:
+    page = chromium.new_page()
+    page.goto(f"{address}index.html", wait_until="networkidle")
+    search = Search(page)
+    firsts = {
+        "fine-tune on my own images": "How do I fine-tune on my own images",
+        "finetune": "How do I fine-tune on my own images",
+        "grayscale": "How do I use grayscale images",
+        "greyscale": "How do I use grayscale images",
+        "mixed precision": "Is mixed precision",
+        "commercial license": "May I use the weights commercially",
+        "commercial licence": "May I use the weights commercially",
+        "class imbalance": "How do I handle class imbalance",
+        "early stopping": "Is there early stopping",
+        "EXIF": "Do photographs of phones lie on their side",
+        "confusion matrix": "How do I get a confusion matrix",
+        "freeze layers": "Freeze layers",
+    }
+    for words, title in firsts.items():
+        first, _ = search.ask(words)
+        assert re.sub(r"\W+", "-", title.lower()) in first, f"{words}: {first}"
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_search_finds_the_same_by_either_spelling(chromium: Any, address: str) -> None:
+    page = chromium.new_page()
+    page.goto(f"{address}index.html", wait_until="networkidle")
+    search = Search(page)
+    pairs = (
+        ("normalise", "normalize"), ("colour", "color"), ("licence", "license"), ("optimiser", "optimizer"),
+        ("neighbour", "neighbor"), ("behaviour", "behavior"), ("centre", "center"), ("quantisation", "quantization"),
+        ("labelled", "labeled"), ("pre-trained", "pretrained"),
+    )  # fmt: skip
+    for words, others in pairs:
+        (_, here), (_, there) = search.ask(words), search.ask(others)
+        assert here == there, f"{words}: {here}, {others}: {there}"
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_index_of_the_search_is_asked_for_at_the_first_key(chromium: Any, address: str) -> None:
+    page = chromium.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{address}index.html", wait_until="networkidle")
+    assert f"{address}coffee.webp" in asked
+    assert f"{address}search.json" not in asked
+    page.keyboard.press("Tab")
+    page.wait_for_load_state("networkidle")
+    assert f"{address}search.json" in asked
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_a_menu_shows_other_versions_if_the_host_has_them(built: Path, chromium: Any, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "0.1.0")
+    for page in (tmp_path / "0.1.0").rglob("*.html"):
+        page.write_text(
+            re.sub(r"<meta [^>]*Content-Security-Policy[^>]*>", "", page.read_text(encoding="utf-8")), encoding="utf-8"
+        )
+    finish.finish(tmp_path / "0.1.0", has_versions=True)
     versions = [{"version": version, "title": version, "aliases": []} for version in ("0.2.0", "0.1.0")]
     (tmp_path / "versions.json").write_text(json.dumps(versions), encoding="utf-8")
-    with browser.opened() as chromium, browser.served(tmp_path) as address:
+    with browser.served(tmp_path) as address:
         page = chromium.new_page()
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{address}0.1.0/index.html", wait_until="networkidle")
         menu = page.locator(".md-version")
         assert menu.locator(".md-version__link").all_inner_texts() == ["0.2.0", "0.1.0"]
-        page.get_by_role("button", name="Search").first.click()
-        page.wait_for_timeout(500)  # it opens
-        page.keyboard.type("air-gapped")
-        page.get_by_text(re.compile(r"[1-9]\d* results?")).wait_for()
-        assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
