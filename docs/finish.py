@@ -144,6 +144,7 @@ def finish(site: Path, *, address: str = "", has_versions: bool = False) -> None
         if place == "index.html":
             page = re.sub(r"<!-- The site has links to the gallery.*?-->", lambda _: ways(site), page)
         page = re.sub(r"<td([^>]*)>(?=(.*?)</td>)", _with_room, page, flags=re.DOTALL)
+        page = re.sub(r"<th([^>]*)></th>", r"<td\1></td>", page)  # a heading of nothing
         if has_versions:
             page = page.replace('"version":null', '"version":{"provider":"mike"}')
         charset = re.search(r'<meta charset="?utf-8"?\s*/?>', page)

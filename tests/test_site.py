@@ -277,3 +277,90 @@ def test_a_menu_shows_other_versions_if_the_host_has_them(built: Path, chromium:
         page.goto(f"{address}0.1.0/index.html", wait_until="networkidle")
         menu = page.locator(".md-version")
         assert menu.locator(".md-version__link").all_inner_texts() == ["0.2.0", "0.1.0"]
+
+
+# ---- the site in a browser --------------------------------------------------------------------------------
+
+KINDS = (
+    "index.html",
+    "faq.html",
+    "lineage.html",
+    "python/zoo.html",
+    "commands.html",
+    "course/08-resnet.html",
+    "404.html",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_axe_finds_no_violation(chromium: Any, address: str, kind: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    for width in (1440, 390):
+        # The policy of the page keeps axe's own script out.
+        context = chromium.new_context(
+            color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce", bypass_csp=True
+        )
+        page = context.new_page()
+        page.goto(address + kind, wait_until="networkidle")
+        violations = axe.Axe().run(page, options={"runOnly": tags}).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+        context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_asks_its_own_host_alone_and_its_policy_lets_it(chromium: Any, address: str, kind: str) -> None:
+    page = chromium.new_page(viewport={"width": 390, "height": 800})
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(address + kind, wait_until="networkidle")
+    page.keyboard.press("Control+K")
+    page.wait_for_load_state("networkidle")
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_a_wide_table_is_reached_and_scrolled_by_keys(chromium: Any, address: str) -> None:
+    page = chromium.new_page(viewport={"width": 700, "height": 800})
+    page.goto(f"{address}lineage.html", wait_until="networkidle")
+    table = page.get_by_role("region", name="Table: The lineage").first
+    table.focus()
+    assert table.evaluate("it => it === document.activeElement")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0")
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_a_missing_page_below_a_path_leads_back_to_the_site(chromium: Any, address: str) -> None:
+    page = chromium.new_page()
+    text = (DOCS / "theme" / "404.html").read_text(encoding="utf-8")
+    missing = f"{address}python/of/old/page.html"
+    page.route(missing, lambda route: route.fulfill(status=404, body=text, content_type="text/html"))
+    page.goto(missing)
+    page.get_by_role("link", name="Start").wait_for()
+    assert page.get_by_role("link", name="Start").get_attribute("href") == f"{address}index.html"
+
+
+@pytest.mark.slow
+def test_pages_have_a_description_and_a_card_of_their_own(built: Path) -> None:
+    cards = {}
+    for name in ("index", "faq", "training", "python/zoo", "course/08-resnet"):
+        text = (built / f"{name}.html").read_text(encoding="utf-8")
+        [about] = re.findall(r'<meta name="description" content="([^"]+)">', text)
+        [cards[name]] = re.findall(r'<meta property="og:description" content="([^"]+)">', text)
+        assert about == cards[name]
+        [picture] = re.findall(r'<meta property="og:image" content="([^"]+)">', text)
+        assert (built / name).parent.joinpath(picture).resolve().is_file()
+    assert len({*cards.values()}) == len(cards)
