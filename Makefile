@@ -26,7 +26,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # One worker with one thread per core is faster than one worker with several threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
 
-.PHONY: demo test test-slow test-random test-versions mutants lint generate docs dist bench clean
+.PHONY: demo test test-slow test-random test-versions mutants lint generate docs try dist bench clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -77,12 +77,21 @@ generate: $(VENV)/test-ready
 	$(BIN)/python docs/tables.py
 	$(BIN)/python tests/support/map.py
 
-# The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it.
+# The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it. After make try,
+# the gallery has the page to try networks. SITE_ADDRESS and SITE_VERSIONS: docs/site.md.
+RUNTIME := build/npm/node_modules/onnxruntime-web/dist
+TRY := $(if $(wildcard $(RUNTIME)),--runtime $(RUNTIME) --try resnet20.digits --try resnet20.c10)
+
 docs: $(VENV)/test-ready
-	$(BIN)/zensical build --strict
+	$(BIN)/zensical build --strict --clean
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery build --docs ../index.html --failures docs/robustness.json \
-	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json -o build/gallery
+	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json $(TRY) -o build/gallery
 	rm -rf build/docs/networks && cp -r build/gallery build/docs/networks
+	$(BIN)/python docs/finish.py
+
+# What runs networks in a browser, from npm: once.
+try:
+	npm install --prefix build/npm --no-save --no-audit --no-fund onnxruntime-web@1.30.0
 
 # The files of a release, in dist: docs/releasing.md.
 dist: $(VENV)/test-ready

@@ -1,4 +1,4 @@
-"""Writes docs/python.md, every public function, and docs/commands.md, every command: ``python docs/reference.py``.
+"""Writes docs/python.md and docs/python, every public function, and docs/commands.md: ``python docs/reference.py``.
 
 The site makes the text on functions from their docstrings; that on commands comes from click. A test checks that the
 pages are up to date.
@@ -7,7 +7,8 @@ pages are up to date.
 import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,25 @@ from zoo.cli.group import Commands
 
 DOCS = Path(__file__).parent
 
-PACKAGES = (
-    "zoo.data",
-    "zoo.look",
-    "zoo.attack",
-    "zoo.training",
-    "zoo.evaluation",
-    "zoo.registry",
-    "zoo.spec",
-    "zoo.modules",
-    "zoo.testing",
-)
-"""Public packages, each a section; ``zoo`` itself comes first."""
+PACKAGES = {
+    "zoo": "Networks, weights, scores",
+    "zoo.data": "Data sets and preparation",
+    "zoo.training": "Training",
+    "zoo.evaluation": "Scores",
+    "zoo.look": "Looking inside",
+    "zoo.attack": "Attacks",
+    "zoo.registry": "Names and plugins",
+    "zoo.spec": "What a plugin author writes",
+    "zoo.modules": "Layers",
+    "zoo.testing": "The conformance kit",
+    "zoo.errors": "Errors",
+}
+"""Public packages with their subject, each a page. What several have is on the page of the first."""
 
 HEAD = """# Python
 
-`import zoo` is enough for every function on this page, and imports no torch. Exceptions are in `zoo.errors`; all derive
-from `zoo.ZooError`, whose `hint` says what to do.
+`import zoo` is enough for every function on these pages, and imports no torch. Exceptions are in
+[`zoo.errors`](python/zoo.errors.md); all derive from `zoo.ZooError`, whose `hint` says what to do.
 
 <!-- `python docs/reference.py` writes this page. -->
 """
@@ -52,23 +55,54 @@ COMMANDS_HEAD = """# Every command and option
 
 def members(package: types.ModuleType) -> Iterator[tuple[str, Any]]:
     """Yields the public functions and classes of ``package``, by name."""
-    for name in sorted(package.__all__):
+    for name in sorted(getattr(package, "__all__", vars(package))):
         value = getattr(package, name)
         if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.startswith(("zoo.", "zoo_")):
             yield name, value
 
 
-def python() -> str:
-    """Returns the page on functions."""
-    lines, seen = [HEAD], set()
-    for name in ("zoo", *PACKAGES):
+def pages() -> dict[str, dict[str, Any]]:
+    """Returns the public functions and classes of each page, by package and name."""
+    seen: set[Any] = set()
+    found = {}
+    for name in PACKAGES:
         package = import_module(name)
-        found = [(own, value) for own, value in members(package) if value not in seen]
-        seen |= {value for _, value in found}
-        if found:
-            lines.append(f"## {name}\n")
-            lines += [f"::: {value.__module__}.{value.__qualname__}\n" for _, value in found]
-    lines += ["## Errors\n", "::: zoo.errors\n"]
+        found[name] = {own: value for own, value in members(package) if value not in seen}
+        seen |= {*found[name].values()}
+    return found
+
+
+def python() -> str:
+    """Returns the page that lists all functions, by package."""
+    lines = [HEAD]
+    for package, values in pages().items():
+        lines += [
+            f"## [{package}](python/{package}.md)",
+            "",
+            f"{PACKAGES[package]}.",
+            "",
+            "| name | what it is |",
+            "|---|---|",
+        ]
+        for name, value in values.items():
+            meaning = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", (inspect.getdoc(value) or "").partition("\n\n")[0])
+            link = f"[`{name}`](python/{package}.md#{package}.{name})"
+            lines.append(f"| {link} | {cell(plain(meaning.replace('``', '`')))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def module(package: str) -> str:
+    """Returns the page of ``package``."""
+    lines = [f"# {package}", "", f"{PACKAGES[package]}: [all of Python](../python.md).", ""]
+    lines += ["<!-- `python docs/reference.py` writes this page. -->", ""]
+    where = import_module(package).__name__  # of a plugin: zoo.look is zoo_look
+    for name, value in pages()[package].items():
+        if where == package:
+            lines += [f"::: {package}.{name}", ""]
+        else:
+            place = f"{where}.{name}" if value.__module__.startswith(f"{where}.") else f"{value.__module__}.{name}"
+            lines += [f'<span id="{package}.{name}"></span>', "", f"::: {place}", ""]
     return "\n".join(lines)
 
 
@@ -126,9 +160,11 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {DOCS / "python.md": python, DOCS / "commands.md": commands}
+PAGES: dict[Path, Callable[[], str]] = {DOCS / "python.md": python, DOCS / "commands.md": commands}
+PAGES |= {DOCS / "python" / f"{package}.md": partial(module, package) for package in PACKAGES}
 
 
 if __name__ == "__main__":
+    (DOCS / "python").mkdir(exist_ok=True)
     for page, render in PAGES.items():
         page.write_text(render(), encoding="utf-8")

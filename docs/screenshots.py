@@ -15,9 +15,11 @@ FOLDER = Path(__file__).with_name("screenshots")
 SITE = FOLDER.parents[1] / "build" / "docs"
 PICTURES = (
     ("start", "index.html", gallery.DESK, "light"),
+    ("card", "index.html", {"width": 1200, "height": 630}, "light"),
     ("search", "index.html", gallery.DESK, "light"),
     ("concepts", "concepts.html#pins-and-locks", gallery.DESK, "light"),
     ("fields", "fields.html#recipes", {"width": 1000, "height": 860}, "dark"),
+    ("python", "python/zoo.html#zoo.create", gallery.DESK, "light"),
     ("chapter", "course/08-resnet.html#the-figure", gallery.PHONE, "light"),
 )
 
@@ -29,8 +31,8 @@ class _Quiet(SimpleHTTPRequestHandler):
 def _search(page: Page) -> None:
     page.get_by_role("button", name="Search").first.click()
     page.wait_for_timeout(500)  # it opens
-    page.keyboard.type("pinned on first use")
-    page.get_by_text(re.compile(r"\d+ results")).wait_for()
+    page.keyboard.type("fine-tune on my own images")
+    page.get_by_text(re.compile(r"\d+ results?")).wait_for()
     page.wait_for_timeout(500)  # it fades in
 
 

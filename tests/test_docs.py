@@ -40,7 +40,18 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *COURSE, EXA
 SLOW = {"docs/training.md", "docs/transfer.md", "docs/attacks.md", "docs/looking.md", "docs/publishing.md"}
 SLOW |= {
     f"docs/{name}.md"
-    for name in ("bulk", "deployment", "export", "gallery", "index", "offline", "photographs", "reproducing")
+    for name in (
+        "bulk",
+        "deployment",
+        "export",
+        "faq",
+        "gallery",
+        "index",
+        "offline",
+        "performance",
+        "photographs",
+        "reproducing",
+    )
 }
 """Pages that train, look at many images, export, or start many processes."""
 

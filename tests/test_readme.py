@@ -107,9 +107,9 @@ def test_the_command_line_page_lists_every_command() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Returns the anchors of the headings, as GitHub and the site make them."""
+    """Returns the anchors of the headings, as GitHub and the site make them, and of functions in the reference."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return {
+    return {*re.findall(r"^::: (\S+)$", text, re.MULTILINE), *re.findall(r'<span id="([\w.]+)">', text)} | {
         re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     }

@@ -150,10 +150,11 @@ def bars(rows: Sequence[tuple[str, float, str, str]], *, label: str) -> Markup:
     """Draws horizontal bars with their values: name, length, value in words, class."""
     longest = max(length for _, length, _, _ in rows)
     row, left, width = 30.0, 190.0, 620.0
+    right = 8 + 8.5 * max(len(words) for _, _, words, _ in rows)  # the longest bar's words stand behind it
     parts = []
     for number, (name, length, words, kind) in enumerate(rows):
         y = 6 + row * number
-        long = max((width - left - 150) * length / longest, 1.0)
+        long = max((width - left - right) * length / longest, 1.0)
         parts += [
             element("text", name, x=left - 10, y=y + 16, text_anchor="end"),
             element("rect", x=left, y=y, width=long, height=row - 8, rx=2, class_=kind),

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -138,6 +139,17 @@ def photographer() -> str:
     except zoo.ZooError as error:
         pytest.skip(f"needs the weights of efficientnet_lite0: {error}")
     return "efficientnet_lite0"
+
+
+@pytest.mark.slow
+def test_the_first_page_shows_what_it_says_of_the_cup(photographer: str) -> None:
+    page = (EXAMPLES.parent / "docs" / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z ]+) \| <i [^>]*--share: ([\d.]+)\D*></i> \| ([\d.]+)% \|$", page, re.MULTILINE)
+    [guesses] = zoo.predict(photographer, EXAMPLES / "coffee.jpg")
+    assert [name for name, _, _ in rows] == [guess.class_name for guess in guesses]
+    for (_, length, words), guess in zip(rows, guesses, strict=True):
+        assert length == words
+        assert float(words) == pytest.approx(100 * guess.probability, abs=0.05)
 
 
 @pytest.mark.slow

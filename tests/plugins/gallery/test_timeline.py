@@ -1,5 +1,7 @@
 """The timeline: papers by year, and the winners of ILSVRC."""
 
+from typing import Any
+
 import pytest
 
 from zoo import registry
@@ -45,3 +47,15 @@ def test_every_winner_is_shown_once(years: dict[int, charts.Year]) -> None:
     shown = [one for year in years.values() for cited in year.papers for one in cited.winners]
     shown += [one for year in years.values() for one in year.winners]
     assert sorted(one.entry for one in shown) == sorted(one.entry for one in charts.winners())
+
+
+def test_no_label_of_its_bars_is_cut(page: Any, address: str) -> None:
+    page.goto(f"{address}index.html#timeline")
+    cut = page.locator("#timeline svg.bars text").evaluate_all(
+        """texts => texts.filter(text => {
+            const label = text.getBBox(), view = text.ownerSVGElement.viewBox.baseVal;
+            return label.x < 0 || label.x + label.width > view.width;
+        }).map(text => text.textContent)"""
+    )
+    assert page.locator("#timeline svg.bars text").count() == 2 * len(charts.winners())
+    assert cut == []
