@@ -66,6 +66,12 @@ def test_a_chapter_asks_the_question_that_the_command_checks(page: Path) -> None
     assert commands(section) >= {f"zoo course check {name} ANSWER"}
 
 
+@pytest.mark.parametrize("page", notebooks.chapters("ja"), ids=lambda page: page.stem)
+def test_a_japanese_chapter_asks_the_question_that_the_command_asks_in_japanese(page: Path) -> None:
+    section = page.read_text(encoding="utf-8").partition("## 演習")[2].replace("`", "")
+    assert exercises()[page.stem.partition("-")[2]].ja.question in section
+
+
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
 def test_figures_are_small_and_made_by_the_chapter(page: Path) -> None:
     code = "".join(blocks(page.read_text(encoding="utf-8")))
