@@ -16,7 +16,7 @@ from zoo_course import measures
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a student reads, in one language.
+    """Title, question and hint in one language.
 
     Attributes:
         title: The chapter's title.
