@@ -87,6 +87,64 @@
     observer.observe(document.body, { childList: true });
   }
 
+  // ---- parts of drawings ----
+
+  // A labelled slider; `read` gives its number. `show` turns a number into text.
+  function slider(title, [least, most, step, value], show = String) {
+    const input = make("input", { type: "range", min: least, max: most, step, value });
+    const output = make("output", {});
+    const label = make("label", { className: "zoo-slider" }, make("span", {}, title), input, output);
+    const write = () => {
+      output.textContent = show(Number(input.value));
+      input.setAttribute("aria-valuetext", output.textContent);
+    };
+    input.addEventListener("input", write);
+    write();
+    return { label, input, write, read: () => Number(input.value) };
+  }
+
+  // A labelled choice among [value, text] pairs.
+  function choice(title, options) {
+    const input = make("select", {}, ...options.map(([value, text]) => make("option", { value }, text)));
+    return { label: make("label", { className: "zoo-slider" }, make("span", {}, title), input), input, read: () => input.value };
+  }
+
+  // A picture with its caption.
+  function picture(caption, about = caption) {
+    const canvas = make("canvas", {});
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", about);
+    return { canvas, figure: make("figure", {}, canvas, make("figcaption", {}, caption)) };
+  }
+
+  // Draws values of 0 to 1 as grey pixels, or through `colour`, which gives red, green and blue.
+  function paint(canvas, values, side, colour = (value) => [255 * value, 255 * value, 255 * value]) {
+    [canvas.width, canvas.height] = [side, side];
+    const image = new ImageData(side, side);
+    values.forEach((value, i) => image.data.set([...colour(value), 255], 4 * i));
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  // Keeps the values of controls in the address, as ?name=30,8, so that a link shows what its sender saw.
+  function remember(name, controls) {
+    const kept = new URLSearchParams(location.search).get(name)?.split(",") ?? [];
+    controls.forEach(({ input, write }, i) => {
+      if (kept[i] === undefined) return;
+      const before = input.value;
+      input.value = kept[i];
+      if (input.tagName === "SELECT" && input.selectedIndex < 0) input.value = before;
+      write?.();
+    });
+    return () => {
+      const address = new URL(location.href);
+      address.searchParams.set(name, controls.map(({ input }) => input.value).join(","));
+      history.replaceState(history.state, "", address.href.replaceAll("%2C", ","));
+    };
+  }
+
+  const place = (name) => document.querySelector(`[data-explorable=${name}]`);
+  Object.assign(window.zooCourse, { slider, choice, picture, paint, remember, place });
+
   // ---- drawings ----
 
   addExercise();
