@@ -43,8 +43,6 @@ def test_the_answers_of_pages_are_those_of_the_command() -> None:
 
 # ---- pages ------------------------------------------------------------------------------------------------
 
-in_a_browser = [pytest.mark.slow, pytest.mark.may_skip]  # it is a package of the system
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -147,3 +145,171 @@ def test_an_answer_is_checked_in_the_page(
         field.fill(nonsense)
         field.press("Enter")
         assert "27/49" in outcome.inner_text(), nonsense
+
+
+# ---- what a reader moves ----------------------------------------------------------------------------------
+
+
+def move(page: Any, name: str, *values: object) -> None:
+    """Sets the controls of an explorable, in their order."""
+    controls = page.locator(f"[data-explorable={name}] .zoo-slider :is(input, select)")
+    for number, value in enumerate(values):
+        control = controls.nth(number)
+        if control.evaluate("(one) => one.tagName") == "SELECT":
+            control.select_option(str(value), force=True)
+        elif control.is_visible():
+            control.fill(str(value))
+
+
+def grey(page: Any, name: str, number: int) -> Any:
+    """Returns the grey values, 0 to 255, of one canvas, as an array."""
+    import numpy as np
+
+    canvas = page.locator(f"[data-explorable={name}] canvas").nth(number)
+    page.wait_for_timeout(100)  # it is drawn in the next frame
+    script = """(canvas) => [canvas.width, ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+        .data.filter((_, i) => i % 4 === 0)]"""
+    side, *values = canvas.evaluate(script)
+    return np.array(values, dtype=float).reshape(side, side)
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize(("degrees", "wavelength", "phase", "size"), [(30, 8, 0, 25), (135, 5.5, 90, 17)])
+def test_the_gabor_filter_and_its_responses_are_those_of_zoo_and_torch(
+    page: Any, address: str, degrees: int, wavelength: float, phase: int, size: int
+) -> None:
+    import numpy as np
+    import torch
+    from torch.nn import functional as F
+
+    from zoo.modules.gabor import gabor_filter
+
+    page.goto(f"{address}01-cells.html")
+    move(page, "gabor", degrees, wavelength, phase, size, "rings")
+    even, odd = (
+        gabor_filter(wavelength, np.radians(degrees), phase=np.radians(phase + turn), size=size, remove_dc=True)
+        for turn in (0, -90)
+    )
+    even, odd = (torch.as_tensor(np.asarray(part)).double().reshape(1, 1, size, size) for part in (even, odd))
+    expected = 255 * (0.5 + even[0, 0] / even.abs().max() / 2)
+    assert np.abs(grey(page, "gabor", 0) - expected.numpy()).max() <= 1
+    image = torch.tensor(grey(page, "gabor", 1) / 255)[None, None]
+    padded = F.pad(image, [size // 2] * 4, mode="replicate")
+    match, quarter = F.conv2d(padded, even)[0, 0], F.conv2d(padded, odd)[0, 0]
+    energy = torch.hypot(match, quarter)
+    assert np.abs(grey(page, "gabor", 2) - (255 * match.clamp(min=0) / energy.max()).numpy()).max() < 3
+    assert np.abs(grey(page, "gabor", 3) - (255 * energy / energy.max()).numpy()).max() < 3
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_phase_changes_the_simple_cell_and_not_the_complex_one(page: Any, address: str) -> None:
+    page.goto(f"{address}01-cells.html")
+    shown = []
+    for phase in (0, 90):
+        move(page, "gabor", 30, 8, phase, 25)
+        shown.append([grey(page, "gabor", number) for number in (2, 3)])
+    assert abs(shown[0][0] - shown[1][0]).max() > 50
+    assert abs(shown[0][1] - shown[1][1]).max() < 5
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_layer_in_the_page_computes_what_torch_does(page: Any, address: str) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    page.goto(f"{address}03-alexnet.html")
+    grids = page.locator(".zoo-grid")
+    move(page, "convolution", "convolution", "copy", 1, 1, 0)
+    picture = torch.tensor(json.loads(grids.nth(1).get_attribute("data-values"))).double().reshape(1, 1, 10, 10)
+    edge = torch.tensor([-1.0, 0, 1]).double().expand(3, 3).reshape(1, 1, 3, 3)
+    for stride in (1, 2, 3):
+        for padding in (0, 1):
+            cases = {
+                ("convolution", "vertical"): F.conv2d(picture, edge, stride=stride, padding=padding),
+                ("convolution", "horizontal"): F.conv2d(picture, edge.mT, stride=stride, padding=padding),
+                ("max", "blur"): F.max_pool2d(picture, 3, stride, padding),
+                ("mean", "blur"): F.avg_pool2d(picture, 3, stride, padding),
+            }
+            for (kind, name), expected in cases.items():
+                move(page, "convolution", "convolution", name)
+                move(page, "convolution", kind, name, 3, stride, padding)
+                values = json.loads(grids.nth(1).get_attribute("data-values"))
+                assert values == pytest.approx(expected.flatten().tolist()), (kind, stride, padding)
+                formula = page.locator("[data-explorable=convolution] .zoo-status").first.inner_text()
+                assert formula.endswith(f" {expected.shape[-1]}"), formula
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_steps_show_each_sum_and_an_address_keeps_the_settings(page: Any, address: str) -> None:
+    page.goto(f"{address}03-alexnet.html?convolution=convolution,vertical,3,2,1")
+    explorable = page.locator("[data-explorable=convolution]")
+    assert "= (10 + 2·1 - 3) / 2 + 1 = 5.5, rounded down: 5" in explorable.inner_text()
+    explorable.get_by_role("button", name="Next step").focus()
+    page.keyboard.press("Enter")
+    # The window's first row is padding, its second the empty one; the third begins with 0, 9, 9.
+    products = "0·(-1) + 0·1 + 0·(-1) + 0·1 + 0·(-1) + 9·1"
+    assert explorable.locator("[role=status]").inner_text() == f"Row 1, column 2: {products} = 9"
+    move(page, "convolution", "max")
+    assert "convolution=max,vertical,3,2,1" in page.url
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize(("digit", "epsilon"), [(0, 64), (3, 20), (8, 40)])
+def test_the_attack_in_the_page_is_fgsm_as_torch_computes_it(page: Any, address: str, digit: int, epsilon: int) -> None:
+    import torch
+
+    page.goto(f"{address}15-fooling.html")
+    page.locator(".zoo-bars").wait_for()
+    move(page, "fooling", digit, epsilon)
+    network = page.evaluate("window.zooDigits")
+    weights, biases = (torch.tensor(network[name]).double() for name in ("weights", "biases"))
+    image = (torch.tensor(network["images"][digit]).double() / 255).requires_grad_()
+    loss = torch.nn.functional.cross_entropy((weights @ image + biases)[None], torch.tensor([digit]))
+    (gradient,) = torch.autograd.grad(loss, image)
+    attacked = (image + epsilon / 255 * gradient.sign()).clamp(0, 1).detach()
+    assert abs(grey(page, "fooling", 2).flatten() - 255 * attacked.numpy()).max() <= 1
+    shares = (weights @ attacked + biases).softmax(0)
+    status = page.locator("[data-explorable=fooling] .zoo-status").inner_text()
+    assert f"Read as {int(shares.argmax())}, with {100 * float(shares.max()):.1f}%" in status
+    assert ("wrong" in status) == (int(shares.argmax()) != digit)
+
+
+CHAPTERS = ("01-cells", "03-alexnet", "08-resnet", "15-fooling", "ja/01-cells", "ja/03-alexnet", "ja/15-fooling")
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_what_is_moved_fits_a_phone_and_axe_finds_no_fault_in_it(chromium: Any, address: str, name: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    for scheme in ("light", "dark"):
+        context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+        page = context.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.goto(f"{address}{name}.html", wait_until="networkidle")
+        assert page.locator(".zoo-explorable :is(button, input)").count()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        violations = (
+            axe.Axe().run(page, context={"include": [[".zoo-explorable"], [".zoo-exercise"]]}).response["violations"]
+        )
+        assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+        assert [url for url in asked if not url.startswith((address.removesuffix("course/"), "data:", "blob:"))] == []
+        context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_without_scripts_a_sentence_and_the_figure_are_left(chromium: Any, address: str) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for name in CHAPTERS:
+        page.goto(f"{address}{name}.html")
+        assert page.locator("[data-explorable]").first.inner_text().strip()
+        assert page.locator("article img").count()
+    context.close()

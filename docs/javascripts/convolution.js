@@ -24,7 +24,7 @@
   const padding = slider(pick("Padding p", "パディング p"), [0, 2, 1, 0]);
   const controls = [operation, filter, kernel, stride, padding];
   const step = slider(pick("Step", "ステップ"), [1, 64, 1, 1], () => "");
-  const next = make("button", { type: "button", className: "md-button" }, pick("Next step", "次のステップ"));
+  const next = make("button", { type: "button", className: "md-button md-button--primary" }, pick("Next step", "次のステップ"));
   const [input, output] = [make("div", { className: "zoo-grid" }), make("div", { className: "zoo-grid" })];
   for (const [grid, name] of [[input, pick("Input with padding", "入力とパディング")], [output, pick("Output", "出力")]]) {
     grid.setAttribute("role", "img");
@@ -93,7 +93,7 @@
     const current = step.read() - 1;
     const { left, top, across } = cells[current];
     step.input.setAttribute("aria-valuetext", pick(`${current + 1} of ${cells.length}`, `${cells.length}のうち${current + 1}`));
-    step.label.querySelector("output").textContent = `${current + 1} / ${cells.length}`;
+    step.label.querySelector(".zoo-value").textContent = `${current + 1} / ${cells.length}`;
 
     const wide = SIDE + 2 * p;
     input.style.setProperty("--columns", wide);
@@ -138,9 +138,9 @@
       "10 x 10 画素の画像です。窓を動かすと、窓の位置ごとに出力の数が一つ決まります。")),
     make("div", { className: "zoo-controls" }, ...controls.map(({ label }) => label)),
     size,
-    make("div", { className: "zoo-grids" }, input, output),
     make("div", { className: "zoo-controls" }, step.label, next),
-    sum);
+    sum,
+    make("div", { className: "zoo-grids" }, input, output));
   place("convolution").classList.add("zoo-explorable");
   show();
 })();

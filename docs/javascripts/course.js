@@ -41,7 +41,7 @@
     const field = make("input", { type: "text", name: "answer", size: 10, autocomplete: "off", required: true });
     const form = make("form", { className: "zoo-exercise" },
       make("label", {}, `${pick("Your answer", "あなたの答え")} `, field),
-      make("button", { type: "submit", className: "md-button" }, pick("Check", "確かめる")), outcome);
+      make("button", { type: "submit", className: "md-button md-button--primary" }, pick("Check", "確かめる")), outcome);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       outcome.textContent = verdict(field.value, rule);
@@ -92,7 +92,7 @@
   // A labelled slider; `read` gives its number. `show` turns a number into text.
   function slider(title, [least, most, step, value], show = String) {
     const input = make("input", { type: "range", min: least, max: most, step, value });
-    const output = make("output", {});
+    const output = make("span", { className: "zoo-value" }); // said by the slider, too
     const label = make("label", { className: "zoo-slider" }, make("span", {}, title), input, output);
     const write = () => {
       output.textContent = show(Number(input.value));

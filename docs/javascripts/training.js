@@ -2,7 +2,7 @@
 (() => {
   const { make, pick, folder, place } = window.zooCourse;
   const address = new URL("../networks/train.html", folder).href;
-  const open = make("button", { type: "button", className: "md-button" }, pick("Train a network here", "ここでネットワークを学習させる"));
+  const open = make("button", { type: "button", className: "md-button md-button--primary" }, pick("Train a network here", "ここでネットワークを学習させる"));
   const link = make("a", { href: address }, pick("a page of its own", "別のページ"));
   open.addEventListener("click", () => {
     const frame = make("iframe", { src: address, title: pick("A network that learns in this page", "ページの中で学習するネットワーク") });
