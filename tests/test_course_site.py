@@ -279,6 +279,68 @@ def test_the_attack_in_the_page_is_fgsm_as_torch_computes_it(page: Any, address:
     assert ("wrong" in status) == (int(shares.argmax()) != digit)
 
 
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("normalisation", [False, True])
+@pytest.mark.parametrize("shortcuts", [False, True])
+def test_the_gradients_of_the_network_in_the_page_are_those_of_torch(
+    page: Any, address: str, shortcuts: bool, normalisation: bool
+) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    page.goto(f"{address}08-resnet.html")
+    script = """({ shortcuts, normalisation }) => {
+        const { create, sample, generator, lossAndGradients } = window.zooPlayground;
+        const layers = create(5, generator(3));
+        layers.slice(1, -1).forEach(({ scale, shift }) => { scale.fill(1.3); shift.fill(0.2); });
+        const { points, labels } = sample("moons", 40, generator(4));
+        const { loss, gradients } = lossAndGradients(layers, points, labels, { shortcuts, normalisation });
+        const plain = (parts) => parts.map((part) => Object.fromEntries(
+            Object.entries(part).filter(([_, values]) => values.length).map(([name, values]) => [name, [...values]])));
+        return { points: [...points], labels, loss, layers: plain(layers), gradients: plain(gradients) };
+    }"""
+    computed = page.evaluate(script, {"shortcuts": shortcuts, "normalisation": normalisation})
+    layers = [
+        {name: torch.tensor(values).double().requires_grad_() for name, values in layer.items()}
+        for layer in computed["layers"]
+    ]
+
+    def linear(layer: dict[str, torch.Tensor], h: torch.Tensor) -> torch.Tensor:
+        return F.linear(h, layer["weight"].reshape(len(layer["bias"]), -1), layer["bias"])
+
+    h = linear(layers[0], torch.tensor(computed["points"]).double().reshape(-1, 2))
+    for layer in layers[1:-1]:
+        z = linear(layer, h)
+        z = F.batch_norm(z, None, None, layer["scale"], layer["shift"], training=True) if normalisation else z
+        h = z.relu() + h if shortcuts else z.relu()
+    labels = torch.tensor(computed["labels"]).double()
+    loss = F.binary_cross_entropy_with_logits(linear(layers[-1], h)[:, 0], labels)
+    loss.backward()
+    assert computed["loss"] == pytest.approx(loss.item(), rel=1e-9)
+    for layer, gradients in zip(layers, computed["gradients"], strict=True):
+        for name, values in gradients.items():
+            expected = layer[name].grad
+            expected = torch.zeros_like(layer[name]) if expected is None else expected  # without normalisation
+            assert values == pytest.approx(expected.flatten().tolist(), rel=1e-6, abs=1e-10), name
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_depth_without_shortcuts_does_not_learn_in_the_page_and_with_them_does(page: Any, address: str) -> None:
+    for shortcuts, least, most in (("no", 40, 60), ("yes", 95, 100)):
+        page.goto(f"{address}08-resnet.html?playground=circles,16,{shortcuts},no,-1")
+        explorable = page.locator("[data-explorable=playground]")
+        status = explorable.locator("[role=status]")
+        explorable.get_by_role("button", name="Start").click()
+        page.wait_for_function(
+            "document.querySelector('[role=status].zoo-status').textContent.match(/Step [3-9]\\d\\d/)"
+        )
+        explorable.get_by_role("button", name="Pause").click()
+        [percent] = re.findall(r"right are (\d+)%", status.inner_text())
+        assert least <= int(percent) <= most
+
+
 CHAPTERS = ("01-cells", "03-alexnet", "08-resnet", "15-fooling", "ja/01-cells", "ja/03-alexnet", "ja/15-fooling")
 
 
