@@ -302,14 +302,14 @@ def test_the_gradients_of_the_network_in_the_page_are_those_of_torch(
     }"""
     computed = page.evaluate(script, {"shortcuts": shortcuts, "normalisation": normalisation})
     layers = [
-        {name: torch.tensor(values).double().requires_grad_() for name, values in layer.items()}
+        {name: torch.tensor(values, dtype=torch.float64, requires_grad=True) for name, values in layer.items()}
         for layer in computed["layers"]
     ]
 
     def linear(layer: dict[str, torch.Tensor], h: torch.Tensor) -> torch.Tensor:
         return F.linear(h, layer["weight"].reshape(len(layer["bias"]), -1), layer["bias"])
 
-    h = linear(layers[0], torch.tensor(computed["points"]).double().reshape(-1, 2))
+    h = linear(layers[0], torch.tensor(computed["points"], dtype=torch.float64).reshape(-1, 2))
     for layer in layers[1:-1]:
         z = linear(layer, h)
         z = F.batch_norm(z, None, None, layer["scale"], layer["shift"], training=True) if normalisation else z
