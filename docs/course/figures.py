@@ -1,13 +1,12 @@
 """Writes the figures of the Japanese chapters: ``python docs/course/figures.py FONT.ttf``.
 
 It runs the code of each chapter, which is the same in both languages, and puts Japanese words in the place of the
-English ones while Matplotlib draws. FONT is a font file with Japanese letters, such as IPAexGothic. Figures without
-words are those of the English chapters.
+English ones while Matplotlib draws. FONT is a font file with Japanese letters, such as IPAexGothic. Figures that
+commands draw, and those without words, are those of the English chapters.
 """
 
 import os
 import re
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -16,13 +15,10 @@ from matplotlib import font_manager, rcParams
 from matplotlib.text import Text
 from PIL import Image
 
-from zoo.cli import cli
-
 HERE = Path(__file__).parent
 FOLDER = HERE / "figures" / "ja"
 CHAPTERS = (
     "04-zfnet", "05-vgg", "06-googlenet", "07-normalisation", "08-resnet", "09-densenet", "10-fractalnet", "11-ror",
-    "12-invariance", "15-fooling", "01-cells", "03-alexnet",
 )  # fmt: skip
 WORDS = {
     "stride (.*)": r"ストライド \1",
@@ -61,13 +57,9 @@ def main(font: str) -> None:
     rcParams["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]
     rcParams["axes.unicode_minus"] = False
     set_text = Text.set_text
-    seen: set[str] = set()
 
     def translated(self: Text, text: object) -> None:
-        if isinstance(text, str):
-            seen.add(text)
-            text = japanese(text)
-        set_text(self, text)
+        set_text(self, japanese(text) if isinstance(text, str) else text)
 
     Text.set_text = translated  # type: ignore[method-assign]
     FOLDER.mkdir(exist_ok=True)
@@ -75,17 +67,12 @@ def main(font: str) -> None:
         text = (HERE / f"{name}.md").read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            for kind, code in re.findall(r"^```(console|python)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-                if kind == "python":
-                    exec(compile(code, name, "exec"), {})
-                for line in code.replace("\\\n", " ").splitlines() if kind == "console" else ():
-                    if " -o " in line:
-                        cli.main(shlex.split(line.removeprefix("$ "))[1:], prog_name="zoo", standalone_mode=False)
+            for code in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+                exec(compile(code, name, "exec"), {})
             for file in Path(folder).glob("*.png"):
-                Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(FOLDER / file.name, optimize=True)
+                small = Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
+                small.save(FOLDER / file.name, optimize=True)
             os.chdir(HERE)
-        print(name, sorted(text for text in seen if japanese(text) == text and re.search("[a-z]{3}", text)))
-        seen.clear()
 
 
 if __name__ == "__main__":
