@@ -27,7 +27,7 @@ WORDS = {
     "a stack of 3x3 filters": "3x3のフィルタの積み重ね",
     "pixels seen": "見る画素",
     "parameters / C²": "パラメータ / C²",
-    "million parameters": "パラメータ（百万）",
+    "million parameters": "パラメータ（百万）",  # noqa: RUF001
     "step": "ステップ",
     "loss": "損失",
     "without normalisation": "正規化なし",
