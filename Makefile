@@ -73,6 +73,8 @@ generate: $(VENV)/test-ready
 	$(BIN)/python docs/accuracy.py
 	$(BIN)/python docs/schema.py
 	$(BIN)/python docs/course/notebooks.py
+	$(BIN)/python docs/course/exercises.py
+	$(BIN)/python docs/course/digits.py
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/tables.py
 	$(BIN)/python tests/support/map.py

@@ -134,7 +134,7 @@ def ways(site: Path) -> str:
 def finish(site: Path, *, address: str = "", has_versions: bool = False) -> None:
     """Finishes ``site`` in place, but for the gallery in it, which has its own heads."""
     spell(site)
-    shutil.copy(ROOT / "docs" / "theme" / NOT_FOUND, site / NOT_FOUND)
+    shutil.copy(ROOT / "docs" / ".theme" / NOT_FOUND, site / NOT_FOUND)
     for file in sorted(site.rglob("*.html")):
         place = file.relative_to(site).as_posix()
         page = file.read_text(encoding="utf-8")

@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -14,7 +11,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
-from support import browser
+from support import browser, built_site
 from support.loaded import load
 from support.small_site import Page
 
@@ -100,19 +97,7 @@ def test_the_reference_names_functions_commands_and_options() -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built in a copy without a network."""
-    pytest.importorskip("zensical", reason="needs zoo-vision[docs]")
-    folder = tmp_path_factory.mktemp("copy")
-    for name in ("docs", "zoo"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "zensical.toml", folder)
-    alone = ["unshare", "--map-root-user", "--net"]  # if the kernel lets this user
-    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
-        alone = []
-    command = [*alone, sys.executable, "-m", "zensical", "build", "--strict"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    finish.finish(folder / "build" / "docs")
-    return folder / "build" / "docs"
+    return built_site.build(tmp_path_factory.mktemp("copy"))
 
 
 @pytest.mark.slow
@@ -345,7 +330,7 @@ def test_a_wide_table_is_reached_and_scrolled_by_keys(chromium: Any, address: st
 @pytest.mark.may_skip
 def test_a_missing_page_below_a_path_leads_back_to_the_site(chromium: Any, address: str) -> None:
     page = chromium.new_page()
-    text = (DOCS / "theme" / "404.html").read_text(encoding="utf-8")
+    text = (DOCS / ".theme" / "404.html").read_text(encoding="utf-8")
     missing = f"{address}python/of/old/page.html"
     page.route(missing, lambda route: route.fulfill(status=404, body=text, content_type="text/html"))
     page.goto(missing)

@@ -19,6 +19,7 @@ INSTALL = """# From a checkout: %pip install -e ".[data,look,classical]"
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
 _FIGURE = re.compile(r"^!\[[^\]]*\]\(\S*?([^/\s)]+)\)$\n?", re.MULTILINE)
+_EXPLORABLE = re.compile(r"^<div data-explorable=.*</div>$\n+", re.MULTILINE)
 _LINKS_ALONE = re.compile(r"^\[[^\]]+\]\([^)]+\)(?: · \[[^\]]+\]\([^)]+\))*$\n?", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)")
 
@@ -48,7 +49,7 @@ def cells(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _prose(text: str) -> Iterator[tuple[str, str]]:
-    parts = _FIGURE.split(_LINKS_ALONE.sub("", text))  # prose, a figure's name, prose, ...
+    parts = _FIGURE.split(_EXPLORABLE.sub("", _LINKS_ALONE.sub("", text)))  # prose, a figure's name, prose, ...
     for number, part in enumerate(parts):
         if number % 2:
             yield "code", f'from PIL import Image\n\nImage.open("{part}").convert("RGB")'

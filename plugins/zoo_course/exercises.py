@@ -15,6 +15,20 @@ from zoo.system import toml
 from zoo_course import measures
 
 
+class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Title, question and hint in one language.
+
+    Attributes:
+        title: The chapter's title.
+        question: What a student answers with a number.
+        hint: What a wrong answer gets.
+    """
+
+    title: str
+    question: str
+    hint: str
+
+
 class Exercise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One chapter's question.
 
@@ -25,6 +39,7 @@ class Exercise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         measure: The function of :mod:`zoo_course.measures` that computes the right answer.
         of: The arguments of that function.
         within: How far from the right answer an answer may be.
+        ja: Title, question and hint in Japanese.
     """
 
     title: str
@@ -33,10 +48,19 @@ class Exercise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measure: str
     of: list[str]
     within: float
+    ja: Words
+
+    def words(self, language: str) -> "Words | Exercise":
+        """Returns title, question and hint in ``language``, ``en`` or ``ja``."""
+        return self.ja if language == "ja" else self
 
     def right_answer(self) -> float:
         """Returns the answer, computed now."""
         return float(getattr(measures, self.measure)(*self.of))
+
+    def accepts(self, difference: float) -> bool:
+        """Says whether an answer is right that is this much larger than :meth:`right_answer`."""
+        return abs(difference) <= self.within + 1e-9  # 1.8 - 1.75 is a little more than 0.05
 
 
 @cache

@@ -68,6 +68,30 @@ def test_an_unknown_chapter_suggests_the_nearest() -> None:
     assert "vgg" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("chapter", "answer"),
+    [
+        ("resnet", "11.7"),  # 18.7 - 7.0, as the chapter has the errors
+        ("vgg", "0.55"),  # 0.551, in two places
+        ("normalisation", "1.8"),  # 73.4 - 71.6
+        ("densenet", "1.5"),  # the DenseNet has two thirds of the parameters, as the chapter says
+    ],
+)
+def test_an_answer_from_the_rounded_numbers_that_are_shown_is_right(chapter: str, answer: str) -> None:
+    assert check(chapter, answer).stdout == "Right.\n"
+
+
+@pytest.mark.parametrize(("locale", "language"), [("ja_JP.UTF-8", "ja"), ("de_DE.UTF-8", "en"), ("C", "en")])
+def test_the_command_speaks_the_language_of_the_locale(
+    locale: str, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    question = exercises()["vgg"].words(language).question
+    assert check("vgg").stdout == question + "\n"
+    assert check("vgg", "--language", "en").stdout == exercises()["vgg"].question + "\n"
+    assert ("不正解です。" in check("vgg", "2").stdout) == (language == "ja")
+
+
 @pytest.mark.parametrize(("text", "number"), [("27/49", 27 / 49), (" 0.55 ", 0.55), ("96.2%", 96.2), ("1e3", 1000)])
 def test_answers_are_numbers_in_any_usual_form(text: str, number: float) -> None:
     assert read_answer(text) == number
