@@ -75,9 +75,12 @@ class Learning(NamedTuple):
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
-    def __init__(self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "") -> None:
-        """Takes the facts of pages; ``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
-        self.pages, self.menu, self.docs = pages, sorted(menu), docs
+    def __init__(
+        self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "", tried: Collection[str] = ()
+    ) -> None:
+        """Takes the facts of pages; ``menu`` has those of the pages ``try`` and ``atlas`` that are there, ``tried`` the
+        names of the weights that readers can try."""
+        self.pages, self.menu, self.docs, self.tried = pages, sorted(menu), docs, sorted(tried)
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
             page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
@@ -93,7 +96,7 @@ class Pages:
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {storage.sha256_of(file)}" for file in sorted(files)]
-        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *parts]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *self.tried, *parts]).encode()).hexdigest()
 
     def asset(self, name: str) -> bytes:
         return (_HERE / "assets" / name).read_bytes()
@@ -120,9 +123,9 @@ class Pages:
     def models(self) -> bytes:
         return self.render("models.html", root="", pages=self.pages)
 
-    def live(self, name: str) -> bytes:
+    def live(self, name: str, **values: Any) -> bytes:
         """Returns a page that computes in the browser, by its own script."""
-        return self.render(f"{name}.html", root="")
+        return self.render(f"{name}.html", root="", **values)
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = draw(outline.blocks)
@@ -218,7 +221,12 @@ class Pages:
             "amount": count, "bytes": size, "web": web_address, "shape": in_words,
             "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
-        totals = {"menu": self.menu, "models_total": len(self.pages), "weights_total": len(self.rows)}
+        totals = {
+            "menu": self.menu,
+            "tried": self.tried,
+            "models_total": len(self.pages),
+            "weights_total": len(self.rows),
+        }
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, "docs": self.docs, **totals}
         return made
 
