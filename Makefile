@@ -77,11 +77,20 @@ generate: $(VENV)/test-ready
 	$(BIN)/python docs/tables.py
 	$(BIN)/python tests/support/map.py
 
-# The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it.
+# The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it. The first time
+# takes minutes, for the networks to try and for the atlas. The page to try networks needs npm, for the runtime.
+RUNTIME := build/onnxruntime-web/package/dist
+
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict
+	mkdir -p build/onnxruntime-web
+	test -d $(RUNTIME) || (cd build/onnxruntime-web && npm pack --silent onnxruntime-web@1.30.0 && \
+	    tar xzf onnxruntime-web-*.tgz) || echo "npm cannot get onnxruntime-web: there will be no page to try networks."
+	ZOO_OFFLINE=1 $(BIN)/zoo gallery atlas resnet20.digits -o build/atlas
+	test ! -d $(RUNTIME) || set -- --try '*' --runtime $(RUNTIME); \
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery build --docs ../index.html --failures docs/robustness.json \
-	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json -o build/gallery
+	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json --failures docs/series.json \
+	    --failures docs/patch.json --atlas build/atlas -o build/gallery "$$@"
 	rm -rf build/docs/networks && cp -r build/gallery build/docs/networks
 
 # The files of a release, in dist: docs/releasing.md.

@@ -303,10 +303,11 @@ def _photographs(folder: Path) -> tuple[Sample, ...]:
     from PIL import Image
 
     found = find_spec("sklearn")
+    origin = found.origin if found is not None else None
     samples = []
-    for name, (label, credit) in _PHOTOGRAPHS.items() if found is not None and found.origin else ():
+    for name, (label, credit) in _PHOTOGRAPHS.items() if origin else ():
         sample = Sample(f"examples/{name}", label, credit)
-        original = Path(found.origin).parent / "datasets" / "images" / name
+        original = Path(origin or "").parent / "datasets" / "images" / name
         if not (folder / sample.file).is_file():
             if not original.is_file():
                 continue
