@@ -84,7 +84,7 @@ RUNTIME := build/onnxruntime-web/package/dist
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict
 	mkdir -p build/onnxruntime-web
-	test -d $(RUNTIME) || (cd build/onnxruntime-web && npm pack --silent onnxruntime-web@1.30.0 && \
+	test -d $(RUNTIME) || (cd build/onnxruntime-web && npm pack --silent --fetch-retries=0 onnxruntime-web@1.30.0 && \
 	    tar xzf onnxruntime-web-*.tgz) || echo "npm cannot get onnxruntime-web: there will be no page to try networks."
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery atlas resnet20.digits -o build/atlas
 	test ! -d $(RUNTIME) || set -- --try '*' --runtime $(RUNTIME); \

@@ -76,11 +76,20 @@ class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
     def __init__(
-        self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "", tried: Collection[str] = ()
+        self,
+        pages: Sequence[Page],
+        *,
+        menu: Collection[str] = (),
+        docs: str = "",
+        tried: Collection[str] = (),
+        compared: Collection[str] = (),
     ) -> None:
-        """Takes the facts of pages; ``menu`` has those of the pages ``try`` and ``atlas`` that are there, ``tried`` the
-        names of the weights that readers can try."""
-        self.pages, self.menu, self.docs, self.tried = pages, sorted(menu), docs, sorted(tried)
+        """Takes the facts of pages; ``menu`` has those of the pages ``try``, ``atlas`` and ``compare`` that are there.
+
+        ``tried`` and ``compared`` are the names of the weights that readers can try and compare.
+        """
+        self.pages, self.menu, self.docs = pages, sorted(menu), docs
+        self.tried, self.compared = sorted(tried), sorted(compared)
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
             page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
@@ -96,7 +105,7 @@ class Pages:
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {storage.sha256_of(file)}" for file in sorted(files)]
-        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *self.tried, *parts]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *self.tried, "", *self.compared, *parts]).encode()).hexdigest()
 
     def asset(self, name: str) -> bytes:
         return (_HERE / "assets" / name).read_bytes()

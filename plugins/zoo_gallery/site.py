@@ -16,7 +16,7 @@ from zoo.errors import SpecError, StorageError, UnknownNameError
 from zoo.registry import Listed, listing
 from zoo.spec import Model
 from zoo.system import storage
-from zoo_gallery import atlas, facts, outline, results, trial
+from zoo_gallery import atlas, comparison, facts, outline, results, trial
 from zoo_gallery.facts import Findings, Page
 from zoo_gallery.markup import web_address
 from zoo_gallery.outline import Outline
@@ -111,18 +111,21 @@ def build(
     failed = results.read(map(Path, failures))
     pages = facts.pages(chosen, Findings(measured, failed.failures, explored(layers)))
     pages = results.add_rechecks(pages, map(Path, tables))
-    menu = {"atlas": layers, "try": runtime}
     rows = {trained.name: Row(page, trained) for page in pages for trained in page.trained}
-    written = int(
-        _write(folder / INDEX, Pages(pages).index())
-    )  # first: what an interrupted build leaves is a site, too
+    written = int(_write(folder / INDEX, Pages(pages).index()))  # first: what is interrupted leaves a site, too
     networks = []
     if runtime is not None:
         networks = trial.write(folder, trial.chosen(tried, rows), rows, Path(runtime), precision, calibrate)
     else:
         trial.remove(folder)
+    compared = comparison.read(folder, rows)
+    menu = {"atlas": layers, "try": runtime, "compare": compared}
     site = Pages(
-        pages, menu=[name for name, there in menu.items() if there], docs=docs, tried=[it.name for it in networks]
+        pages,
+        menu=[name for name, there in menu.items() if there],
+        docs=docs,
+        tried=[network.name for network in networks],
+        compared=[weights.name for together in compared.sets for weights in together.weights] if compared else (),
     )
     files = {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
@@ -134,6 +137,12 @@ def build(
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
         size = sum((Path(runtime) / name).stat().st_size for name in trial.RUNTIME)
         files |= {"try.html": site.live("try", runtime_size=size), "try/models.json": _encode(networks)}
+    if compared is not None:
+        files |= {"compare.html": site.live("compare"), "assets/compare.mjs": site.asset("compare.mjs")}
+        files[comparison.FILE] = _encode(compared)
+    else:
+        for name in ("compare.html", comparison.FILE):
+            (folder / name).unlink(missing_ok=True)
     written += sum(_write(folder / name, data) for name, data in files.items())
     for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
         if progress is not None:
