@@ -233,6 +233,7 @@ class Pages:
         totals = {
             "menu": self.menu,
             "tried": self.tried,
+            "compared": self.compared,
             "models_total": len(self.pages),
             "weights_total": len(self.rows),
         }
