@@ -51,8 +51,9 @@ class Chart(NamedTuple):
     rows: list[Row]
     best: dict[str, set[str]]
     """The names on the Pareto line, by quantity."""
-    drawings: list[tuple[str, Markup]]
-    groups: list[tuple[str, Markup]]
+    drawings: list[tuple[str, Markup, list[Point]]]
+    """Each with the points on its line."""
+    groups: list[tuple[str, Markup, int]]
 
 
 class Fall(NamedTuple):
@@ -105,7 +106,8 @@ class Pages:
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {storage.sha256_of(file)}" for file in sorted(files)]
-        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *self.tried, "", *self.compared, *parts]).encode()).hexdigest()
+        links = [self.docs, *self.menu, "", *self.tried, "", *self.compared]
+        return hashlib.sha256("\n".join([__version__, *links, *parts]).encode()).hexdigest()
 
     def asset(self, name: str) -> bytes:
         return (_HERE / "assets" / name).read_bytes()
@@ -116,7 +118,7 @@ class Pages:
             "index.html",
             root="",
             pages=self.pages,
-            rows=self.rows,
+            rows=sorted(self.rows, key=_by_score),
             charts=[*self._charts()],
             setting=next((row.trained.latency.setting for row in self.rows if row.trained.latency), ""),
             years=charts.papers_by_year(self.pages),
@@ -195,10 +197,14 @@ class Pages:
             if len(values) < 2:
                 continue
             points = [self._point(row, values[row.trained.name]) for row in rows if row.trained.name in values]
-            best[name] = {point.label.partition(":")[0] for point in charts.pareto(points)}
-            drawings.append((name, charts.scatter(points, x_title=title, y_title="top-1, %", x_unit=unit)))
+            line = charts.pareto(points)
+            best[name] = {point.name for point in line}
+            drawing = charts.scatter(points, x_title=title, y_title="top-1, %", x_unit=unit)
+            drawings.append((name, drawing, line))
         families = sorted({row.page.family for row in rows}, key=lambda family: self.groups[family])
-        return Chart(split, rows, best, drawings, [(name, charts.key(self.groups[name])) for name in families])
+        return Chart(
+            split, rows, best, drawings, [(name, charts.key(self.groups[name]), self.groups[name]) for name in families]
+        )
 
     def _point(self, row: Row, x: float) -> Point:
         claim = row.trained.main
@@ -239,6 +245,13 @@ class Pages:
         }
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, "docs": self.docs, **totals}
         return made
+
+
+def _by_score(row: Row) -> tuple[bool, float, str]:
+    """Orders weights by the top-1 that was measured here, the best first; others follow, by their names."""
+    main = row.trained.main
+    top1 = main.score.top1 if main is not None and main.is_measured else None
+    return top1 is None, -(top1 or 0), row.trained.name
 
 
 def _falls(trained: Trained) -> list[Fall]:

@@ -78,9 +78,9 @@ const legend = (numbers) =>
   make("ul", { className: "legend" }, ...numbers.map((number, order) =>
     make("li", {}, draw("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" }, marker(order)), ` ${shown.weights[number].name}`)));
 
-const [WIDTH, LEFT, RIGHT, ROW] = [620, 190, 24, 30];
+const [WIDTH, LEFT, RIGHT, ROW] = [620, 190, 80, 30];
 
-// Rows of markers over per cent: each row is [name, [[order, value, interval or null], ...]].
+// Rows of markers over per cent: each row is [name, [[order, value, interval or null], ...]]. A single one has its value.
 function dots(rows, label) {
   const values = rows.flatMap(([, points]) => points.flatMap(([, value, interval]) => [value, ...(interval ?? [])]));
   let [low, high] = [Math.min(...values), Math.max(...values)];
@@ -98,6 +98,7 @@ function dots(rows, label) {
   rows.forEach(([name, points], row) => {
     const y = ROW * row + ROW / 2 + 4;
     svg.append(draw("text", { x: LEFT - 12, y: y + 4, "text-anchor": "end" }, name.length > 26 ? `${name.slice(0, 25)}…` : name));
+    if (points.length === 1) svg.append(draw("text", { x: WIDTH - RIGHT + 16, y: y + 4 }, percent(points[0][1])));
     points.forEach(([order, value, interval]) => {
       if (interval) svg.append(draw("path", { d: `M${at(interval[0])} ${y}H${at(interval[1])}`, class: `whisker c${order}` }));
       svg.append(marker(order, at(value), y));
@@ -123,11 +124,11 @@ function scores(numbers) {
   const hasTimes = all.some((one) => one.latency !== null);
   const rows = all.map((one, order) => [one.name, [[order, one.top1, one.interval]]]);
   const drawing = dots(rows, "Top-1 with 95% intervals. The table below has the numbers.");
-  const heads = [["Weights", ""], ["Top-1", "n"], ["95% interval", ""], ["Parameters", "n"], ["Multiply-adds", "n"]];
+  const heads = [["Weights", ""], ["Top-1", "n"], ["95% interval", "whole"], ["Parameters", "n"], ["Multiply-adds", "n"]];
   if (hasTimes) heads.push(["Latency, ms", "n"]);
   const lines = all.map((one) => [
     make("a", { href: one.page }, one.name), percent(one.top1), `${one.interval[0].toFixed(2)} to ${one.interval[1].toFixed(2)}`,
-    count(one.params), count(one.macs), ...(hasTimes ? [one.latency === null ? "" : one.latency.toFixed(1)] : []),
+    one.params ? count(one.params) : "", one.macs ? count(one.macs) : "", ...(hasTimes ? [one.latency === null ? "" : one.latency.toFixed(1)] : []),
   ]);
   const settings = [...new Set(all.map((one) => one.setting).filter(Boolean))];
   return [
@@ -154,7 +155,7 @@ function differences(numbers) {
   // The weights are in order of their score, so the first of a pair is never the worse one.
   const pairs = shown.pairs.filter(([first, second]) => numbers.includes(first) && numbers.includes(second));
   const corrected = holm(pairs.map((pair) => pair[4]));
-  const heads = [["Pair", ""], ["Difference, points", "n"], ["95% interval", ""], ["Right in the first alone", "n"], ["In the second alone", "n"], ["p", "n"], ["In words", ""]];
+  const heads = [["Pair", ""], ["Difference, points", "n"], ["95% interval", "whole"], ["Right in the first alone", "n"], ["In the second alone", "n"], ["p", "n"], ["In words", ""]];
   const lines = pairs.map(([first, second, onlyFirst, onlySecond, , interval], i) => [
     `${shown.weights[first].name} and ${shown.weights[second].name}`,
     ((100 * (onlyFirst - onlySecond)) / shown.n).toFixed(2),
