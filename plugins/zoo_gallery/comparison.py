@@ -70,11 +70,20 @@ class Record(msgspec.Struct, frozen=True):
     sets: tuple[Together, ...]
 
 
+_ANSWERS = "weights_manifest:answers.parquet"
+"""That of zoo.evaluation.answers, which takes longer to import than a site takes that has not changed."""
+
+
 def read(folder: Path, rows: Mapping[str, Row]) -> Record | None:
     """Returns the weights of ``rows`` that can be compared, those of most weights first; None if there are none.
 
     If the file in ``folder`` was made of the same answers and weights, it is read.
     """
+    inputs = _digest([row.trained for row in rows.values()])
+    with suppress(OSError, msgspec.MsgspecError):
+        before = msgspec.json.decode((folder / FILE).read_bytes(), type=Record)
+        if before.inputs == inputs:
+            return before
     from zoo.evaluation import answers
 
     try:
@@ -86,25 +95,18 @@ def read(folder: Path, rows: Mapping[str, Row]) -> Record | None:
     for place, weights in enumerate(published.weights):
         if weights.ships and sha256s.get(weights.name) == weights.sha256:
             groups.setdefault((weights.data, weights.fingerprint), []).append(place)
-    chosen = [(key[0], places) for key, places in groups.items() if len(places) > 1]
-    if not chosen:
-        return None
-    inputs = _digest(chosen, [rows[published.weights[place].name].trained for _, places in chosen for place in places])
-    with suppress(OSError, msgspec.MsgspecError):
-        before = msgspec.json.decode((folder / FILE).read_bytes(), type=Record)
-        if before.inputs == inputs:
-            return before
-    sets = [_together(data, [answers.read_row(published, place) for place in places], rows) for data, places in chosen]
-    return Record(inputs, tuple(sorted(sets, key=lambda one: (-len(one.weights), one.data))))
+    sets = [
+        _together(data, [answers.read_row(published, place) for place in places], rows)
+        for (data, _), places in groups.items()
+        if len(places) > 1
+    ]
+    return Record(inputs, tuple(sorted(sets, key=lambda one: (-len(one.weights), one.data)))) if sets else None
 
 
-def _digest(chosen: object, trained: list[Trained]) -> str:
-    from zoo.evaluation import answers
-
-    files = [Path(__file__), Path(statistics.__file__), registry.resource(answers.ADDRESS)]
-    facts = [(it.name, it.params, it.macs, it.latency) for it in trained]
-    values = [__version__, *map(storage.sha256_of, files), chosen, facts]
-    return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
+def _digest(trained: list[Trained]) -> str:
+    files = [Path(__file__), Path(statistics.__file__), registry.resource(_ANSWERS)]
+    facts = [(it.name, it.weights.sha256, it.params, it.macs, it.latency) for it in trained]
+    return hashlib.sha256(msgspec.json.encode([__version__, *map(storage.sha256_of, files), facts])).hexdigest()
 
 
 def _together(data: str, sets: "list[AnswerSet]", rows: Mapping[str, Row]) -> Together:
