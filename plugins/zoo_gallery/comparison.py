@@ -1,4 +1,4 @@
-"""What the page that compares weights shows: counts of the published answers to the same images."""
+"""The contents of the page that compares weights: counts of the published answers to the same images."""
 
 import hashlib
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 _ANSWERS = "weights_manifest:answers.parquet"
-"""That of zoo.evaluation.answers, which takes longer to import than a site takes that has not changed."""
+"""The address in zoo.evaluation.answers, which takes longer to import than a site takes that has not changed."""
 
 
 def read(folder: Path, rows: Mapping[str, Row]) -> Record | None:

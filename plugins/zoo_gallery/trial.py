@@ -46,7 +46,7 @@ class Maps(msgspec.Struct, frozen=True):
 
 
 class Network(msgspec.Struct, frozen=True):
-    """What the page needs to know of weights, and what it says of them. ``page`` and ``attack`` are addresses."""
+    """Weights as the page needs to know them, and its words about them. ``page`` and ``attack`` are addresses."""
 
     name: str
     file: str
@@ -243,7 +243,7 @@ def _training(classes: str, preprocess: Preprocess, row: Row | None) -> str:
         return about
     count = claim.score.n
     images = f"{count:,} test images" if count else "the test images"
-    return f"{about} It is right about {claim.score.top1:.2f}% of {images}."
+    return f"{about} It gets {claim.score.top1:.2f}% of {images} right."
 
 
 def _knowledge(data: str, classes: Sequence[str], number: int) -> str:
