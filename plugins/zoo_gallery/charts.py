@@ -156,10 +156,11 @@ def bars(rows: Sequence[tuple[str, float, str, str]], *, label: str) -> Markup:
     """Draws horizontal bars with their values: name, length, value in words, class."""
     longest = max(length for _, length, _, _ in rows)
     row, left, width = 30.0, 190.0, 620.0
+    beside = 10.0 * max(len(words) for _, _, words, _ in rows) + 8  # on a phone, letters are that wide
     parts = []
     for number, (name, length, words, kind) in enumerate(rows):
         y = 6 + row * number
-        long = max((width - left - 150) * length / longest, 1.0)
+        long = max((width - left - beside) * length / longest, 1.0)
         parts += [
             element("text", name, x=left - 10, y=y + 16, text_anchor="end"),
             element("rect", x=left, y=y, width=long, height=row - 8, rx=2, class_=kind),

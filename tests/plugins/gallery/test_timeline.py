@@ -1,5 +1,7 @@
 """The timeline: papers by year, and the winners of ILSVRC."""
 
+from xml.etree import ElementTree
+
 import pytest
 
 from zoo import registry
@@ -45,3 +47,12 @@ def test_every_winner_is_shown_once(years: dict[int, charts.Year]) -> None:
     shown = [one for year in years.values() for cited in year.papers for one in cited.winners]
     shown += [one for year in years.values() for one in year.winners]
     assert sorted(one.entry for one in shown) == sorted(one.entry for one in charts.winners())
+
+
+def test_no_bar_pushes_its_words_out_of_the_drawing() -> None:
+    """On a phone, a letter of 19 units is 0.52 of them wide on average."""
+    root = ElementTree.fromstring(charts.depth_chart())
+    width = float(root.attrib["viewBox"].split()[2])
+    words = [text for text in root.findall("text") if "text-anchor" not in text.attrib]
+    assert len(words) > 5
+    assert all(float(text.attrib["x"]) + 0.52 * 19 * len(text.text or "") <= width for text in words)

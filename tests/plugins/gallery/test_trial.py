@@ -689,7 +689,7 @@ def test_a_pattern_means_what_is_part_of_a_package_and_can_be_exported(runtime: 
     done = ask_warm(*words, "--try", "resnet20.digits")
     assert (done.exit_code, tried()) == (0, ["resnet20.digits"])
     done = ask_warm(*words, "--try", "vgg*")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "No weights match 'vgg*'" in done.stderr
 
 
