@@ -79,21 +79,26 @@ generate: $(VENV)/test-ready
 	$(BIN)/python docs/tables.py
 	$(BIN)/python tests/support/map.py
 
-# The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it. After make try,
-# the gallery has the page to try networks. SITE_ADDRESS and SITE_VERSIONS: docs/site.md.
+# The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it. The first time
+# takes minutes. After make try, the gallery has the page to try networks. SITE_ADDRESS and SITE_VERSIONS: docs/site.md.
 RUNTIME := build/npm/node_modules/onnxruntime-web/dist
-TRY := $(if $(wildcard $(RUNTIME)),--runtime $(RUNTIME) --try resnet20.digits --try resnet20.c10)
+PHOTOGRAPHS := efficientnet_lite0
+TRY := $(if $(wildcard $(RUNTIME)),--runtime $(RUNTIME) --try-precision float16 --try '*' \
+    $(if $(wildcard build/npm/$(PHOTOGRAPHS)),--try $(PHOTOGRAPHS)))
 
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict --clean
+	ZOO_OFFLINE=1 $(BIN)/zoo gallery atlas resnet20.digits -o build/atlas
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery build --docs ../index.html --failures docs/robustness.json \
-	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json $(TRY) -o build/gallery
+	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json --failures docs/series.json \
+	    --failures docs/patch.json --atlas build/atlas $(TRY) -o build/gallery
 	rm -rf build/docs/networks && cp -r build/gallery build/docs/networks
 	$(BIN)/python docs/finish.py
 
-# What runs networks in a browser, from npm: once.
-try:
+# What runs networks in a browser, from npm, and a network for photographs: once.
+try: $(VENV)/test-ready
 	npm install --prefix build/npm --no-save --no-audit --no-fund onnxruntime-web@1.30.0
+	$(BIN)/zoo fetch $(PHOTOGRAPHS) && touch build/npm/$(PHOTOGRAPHS)
 
 # The files of a release, in dist: docs/releasing.md.
 dist: $(VENV)/test-ready

@@ -38,7 +38,13 @@ PICTURES = (
     ("patch", "models/resnet20.html#c10-patch", {"width": 1280, "height": 420}, "dark"),
     ("layer", "atlas/resnet20.c10/layer2/index.html", DESK, "light"),
     ("channel", "atlas/alexnet_small.c10/features.1/7.html", {"width": 1280, "height": 1060}, "light"),
-    ("try", "try.html", {"width": 1280, "height": 1020}, "light"),
+    ("try", "try.html?network=resnet20.digits", {"width": 1280, "height": 1300}, "light"),
+    (
+        "compare",
+        "compare.html?weights=resnet20.c10&weights=plain20.c10&weights=resnet56.c10",
+        {"width": 1280, "height": 1300},
+        "light",
+    ),
     ("train", "train.html", {"width": 1280, "height": 1300}, "light"),
     ("gabor", "gabor.html", {"width": 1280, "height": 1000}, "light"),
 )
@@ -46,13 +52,13 @@ PICTURES = (
 
 
 def _try(page: Page) -> None:
-    page.get_by_label("resnet20.c10").check()
-    page.get_by_label("Image file").set_input_files(FOLDER.parents[1] / "examples" / "digit.png")
-    page.get_by_label("resnet20.c10").uncheck()
-    page.get_by_label("resnet20.digits").check()
+    page.get_by_role("button", name="7", exact=True).click()
+    page.locator("#results table").wait_for()
+    page.get_by_label("Show what the answer rests on").check()
     page.get_by_label("Show feature maps").check()
     page.get_by_label("Turn").fill("20")
     page.locator(".maps canvas").nth(1).wait_for()
+    page.locator(".sight").nth(1).wait_for()
 
 
 def _train(page: Page) -> None:

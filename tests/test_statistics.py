@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap, fisher_exact, ttest_ind
+from scipy.stats import binomtest, bootstrap, fisher_exact, multinomial, ttest_ind
 
-from zoo.statistics import fisher, holm, mcnemar, mean_interval, newcombe, welch, wilson
+from zoo.statistics import fisher, holm, mcnemar, mean_interval, newcombe, paired_interval, welch, wilson
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 FEW = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -86,6 +86,22 @@ def test_welchs_test_and_interval_are_scipys(first: list[float], second: list[fl
 def test_scores_that_do_not_vary_have_no_test_of_their_means() -> None:
     with pytest.raises(ValueError, match="vary"):
         welch([98.0, 98.0], [97.0, 97.0])
+
+
+def test_the_interval_of_paired_answers_is_that_of_the_textbook_and_covers_the_difference() -> None:
+    """Agresti, Categorical data analysis, 10.1.1: 1,600 voters, 150 and 86 of whom changed their minds."""
+    assert paired_interval(150, 86, 1600) == pytest.approx((0.04 - 1.96 * 0.0095, 0.04 + 1.96 * 0.0095), abs=3e-4)
+    low, high = paired_interval(86, 150, 1600)
+    assert (-high, -low) == pytest.approx(paired_interval(150, 86, 1600))
+    assert paired_interval(0, 0, 30)[0] < 0 < paired_interval(0, 0, 30)[1]
+    n, first, second = 60, 0.2, 0.08
+    covered = sum(
+        float(multinomial.pmf((a, b, n - a - b), n, (first, second, 1 - first - second)))
+        for a in range(n + 1)
+        for b in range(n + 1 - a)
+        if paired_interval(a, b, n)[0] <= first - second <= paired_interval(a, b, n)[1]
+    )
+    assert 0.94 < covered < 0.97
 
 
 def test_the_interval_of_a_difference_is_newcombes() -> None:

@@ -90,6 +90,23 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * ways / (1 << n))
 
 
+def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """Returns the 95% interval of the difference of two scores on the same ``n`` images, as fractions: (low, high).
+
+    Wald's, after half an image is added to each of the four counts. Agresti and Min, "Simple improved confidence
+    intervals for comparing matched proportions", 2005.
+
+    Args:
+        only_first: The images that the first alone has right.
+        only_second: Those that the second alone has right.
+        n: All images.
+    """
+    first, second, total = only_first + 0.5, only_second + 0.5, n + 2
+    difference = (first - second) / total
+    reach = Z95 * math.sqrt((first + second) / total - difference**2) / math.sqrt(total)
+    return max(difference - reach, -1.0), min(difference + reach, 1.0)
+
+
 def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:
     """Returns the two-sided p-value of Fisher's exact test of two samples, each (correct, n).
 

@@ -44,6 +44,11 @@ class Point(NamedTuple):
     interval: tuple[float, float] | None = None
     is_hollow: bool = False
 
+    @property
+    def name(self) -> str:
+        """The label up to its colon."""
+        return self.label.partition(":")[0]
+
 
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Returns the points that no other beats at lower or equal ``x``, from left to right."""
@@ -74,6 +79,7 @@ def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Call
     grid += [_horizontal(y_of(value), f"{value:g}") for value in y_marks]
     line = " ".join(f"{x_of(point.x):.1f},{y_of(point.y):.1f}" for point in pareto(points))
     drawn = [_linked(point, x_of(point.x), y_of) for point in sorted(points, key=lambda one: (one.x, one.y))]
+    names = _names(pareto(points), points, x_of, y_of)
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     half = (_TOP + _HEIGHT - _BOTTOM) / 2
     titles = [
@@ -86,7 +92,7 @@ def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Call
     return element(
         "svg", element("g", *grid, class_="grid", aria_hidden="true"),
         element("polyline", points=line, class_="pareto"),
-        element("g", *drawn, class_="points"), *titles,
+        element("g", *drawn, class_="points"), element("g", *names, class_="names", aria_hidden="true"), *titles,
         viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}", role="group", aria_label=label, class_="chart",
     )  # fmt: skip
 
@@ -150,11 +156,11 @@ def bars(rows: Sequence[tuple[str, float, str, str]], *, label: str) -> Markup:
     """Draws horizontal bars with their values: name, length, value in words, class."""
     longest = max(length for _, length, _, _ in rows)
     row, left, width = 30.0, 190.0, 620.0
-    right = 8 + 8.5 * max(len(words) for _, _, words, _ in rows)  # the longest bar's words stand behind it
+    beside = 10.0 * max(len(words) for _, _, words, _ in rows) + 8  # on a phone, letters are that wide
     parts = []
     for number, (name, length, words, kind) in enumerate(rows):
         y = 6 + row * number
-        long = max((width - left - right) * length / longest, 1.0)
+        long = max((width - left - beside) * length / longest, 1.0)
         parts += [
             element("text", name, x=left - 10, y=y + 16, text_anchor="end"),
             element("rect", x=left, y=y, width=long, height=row - 8, rx=2, class_=kind),
@@ -173,7 +179,51 @@ def _linked(point: Point, x: float, y_of: Callable[[float], float]) -> Markup:
     parts.append(marker(point.group, x, y_of(point.y), is_hollow=point.is_hollow))
     if not point.link:
         return element("g", *parts)
-    return element("a", *parts, href=point.link, aria_label=point.label)
+    return element("a", *parts, href=point.link, aria_label=point.label, data_group=point.group)
+
+
+_LETTER, _LINE = 6.0, 13.0
+"""The width and height of a letter of a name, about."""
+
+
+def _names(
+    named: Sequence[Point], points: Sequence[Point], x_of: Callable[[float], float], y_of: Callable[[float], float]
+) -> list[Markup]:
+    """Writes the names of points beside them, where they cover neither each other nor, if possible, markers."""
+    markers = [(x_of(point.x), y_of(point.y)) for point in points]
+    boxes: list[tuple[float, float, float, float]] = []
+    written = []
+    for point in named:
+        x, y, name = x_of(point.x), y_of(point.y), point.name
+        width = _LETTER * len(name)
+        best: tuple[float, float, float] | None = None
+        for distance in range(8):
+            for right in (False, True):
+                for below in (False, True):
+                    left = x + 9 if right else x - 9 - width
+                    top = y + 2 + _LINE * distance if below else y - 2 - _LINE * (distance + 1)
+                    cost = 3.0 * distance
+                    is_inside = left >= _LEFT and left + width <= _WIDTH and 0 <= top <= _HEIGHT - _BOTTOM - _LINE
+                    cost += 0 if is_inside else 200
+                    cost += 100 * sum(
+                        left < right_end and left + width > start and top < low and top + _LINE > high
+                        for start, high, right_end, low in boxes
+                    )
+                    cost += 8 * sum(
+                        left - 6 < at < left + width + 6 and top - 6 < to < top + _LINE + 6 for at, to in markers
+                    )
+                    if best is None or cost < best[0]:
+                        best = cost, left, top
+        assert best is not None
+        _, left, top = best
+        boxes.append((left, top, left + width, top + _LINE))
+        if abs(top + _LINE / 2 - y) > 2 * _LINE:
+            end = left if left > x else left + width
+            written.append(
+                element("path", d=f"M{x:.1f} {y:.1f}L{end:.1f} {top + _LINE / 2:.1f}", data_group=point.group)
+            )
+        written.append(element("text", name, x=left, y=top + _LINE - 3, data_group=point.group))
+    return written
 
 
 def _logarithmic(values: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:

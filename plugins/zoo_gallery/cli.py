@@ -37,7 +37,8 @@ def gallery() -> None:
               help="Show what drives channels: the folder of zoo gallery atlas.")  # fmt: skip
 @click.option("--results", "tables", type=options.FILE, multiple=True, metavar="TABLE",
               help="Show the results that zoo bulk wrote. Repeatable.")  # fmt: skip
-@click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME on the page. Repeatable.")
+@click.option("--try", "tried", multiple=True, metavar="NAME",
+              help="Let readers try NAME in the page, or the weights of a pattern. Repeatable.")  # fmt: skip
 @click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="For --try: the folder dist of the npm package onnxruntime-web.")  # fmt: skip
 @click.option("--try-precision", "precision", type=click.Choice(["float32", "float16", "int8"]), default="float32",

@@ -51,8 +51,9 @@ class Chart(NamedTuple):
     rows: list[Row]
     best: dict[str, set[str]]
     """The names on the Pareto line, by quantity."""
-    drawings: list[tuple[str, Markup]]
-    groups: list[tuple[str, Markup]]
+    drawings: list[tuple[str, Markup, list[Point]]]
+    """Each with the points on its line."""
+    groups: list[tuple[str, Markup, int]]
 
 
 class Fall(NamedTuple):
@@ -75,9 +76,21 @@ class Learning(NamedTuple):
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
-    def __init__(self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "") -> None:
-        """Takes the facts of pages; ``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
+    def __init__(
+        self,
+        pages: Sequence[Page],
+        *,
+        menu: Collection[str] = (),
+        docs: str = "",
+        tried: Collection[str] = (),
+        compared: Collection[str] = (),
+    ) -> None:
+        """Takes the facts of pages; ``menu`` has those of the pages ``try``, ``atlas`` and ``compare`` that are there.
+
+        ``tried`` and ``compared`` are the names of the weights that readers can try and compare.
+        """
         self.pages, self.menu, self.docs = pages, sorted(menu), docs
+        self.tried, self.compared = sorted(tried), sorted(compared)
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
             page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
@@ -93,7 +106,8 @@ class Pages:
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {storage.sha256_of(file)}" for file in sorted(files)]
-        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *parts]).encode()).hexdigest()
+        links = [self.docs, *self.menu, "", *self.tried, "", *self.compared]
+        return hashlib.sha256("\n".join([__version__, *links, *parts]).encode()).hexdigest()
 
     def asset(self, name: str) -> bytes:
         return (_HERE / "assets" / name).read_bytes()
@@ -104,7 +118,7 @@ class Pages:
             "index.html",
             root="",
             pages=self.pages,
-            rows=self.rows,
+            rows=sorted(self.rows, key=_by_score),
             charts=[*self._charts()],
             setting=next((row.trained.latency.setting for row in self.rows if row.trained.latency), ""),
             years=charts.papers_by_year(self.pages),
@@ -120,9 +134,9 @@ class Pages:
     def models(self) -> bytes:
         return self.render("models.html", root="", pages=self.pages)
 
-    def live(self, name: str) -> bytes:
+    def live(self, name: str, **values: Any) -> bytes:
         """Returns a page that computes in the browser, by its own script."""
-        return self.render(f"{name}.html", root="")
+        return self.render(f"{name}.html", root="", **values)
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = draw(outline.blocks)
@@ -183,10 +197,14 @@ class Pages:
             if len(values) < 2:
                 continue
             points = [self._point(row, values[row.trained.name]) for row in rows if row.trained.name in values]
-            best[name] = {point.label.partition(":")[0] for point in charts.pareto(points)}
-            drawings.append((name, charts.scatter(points, x_title=title, y_title="top-1, %", x_unit=unit)))
+            line = charts.pareto(points)
+            best[name] = {point.name for point in line}
+            drawing = charts.scatter(points, x_title=title, y_title="top-1, %", x_unit=unit)
+            drawings.append((name, drawing, line))
         families = sorted({row.page.family for row in rows}, key=lambda family: self.groups[family])
-        return Chart(split, rows, best, drawings, [(name, charts.key(self.groups[name])) for name in families])
+        return Chart(
+            split, rows, best, drawings, [(name, charts.key(self.groups[name]), self.groups[name]) for name in families]
+        )
 
     def _point(self, row: Row, x: float) -> Point:
         claim = row.trained.main
@@ -218,9 +236,22 @@ class Pages:
             "amount": count, "bytes": size, "web": web_address, "shape": in_words,
             "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
-        totals = {"menu": self.menu, "models_total": len(self.pages), "weights_total": len(self.rows)}
+        totals = {
+            "menu": self.menu,
+            "tried": self.tried,
+            "compared": self.compared,
+            "models_total": len(self.pages),
+            "weights_total": len(self.rows),
+        }
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, "docs": self.docs, **totals}
         return made
+
+
+def _by_score(row: Row) -> tuple[bool, float, str]:
+    """Orders weights by the top-1 that was measured here, the best first; others follow, by their names."""
+    main = row.trained.main
+    top1 = main.score.top1 if main is not None and main.is_measured else None
+    return top1 is None, -(top1 or 0), row.trained.name
 
 
 def _falls(trained: Trained) -> list[Fall]:

@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 import msgspec
 
 from zoo import __version__
-from zoo.errors import DataError, SpecError, StorageError, UnknownNameError
+from zoo.errors import SpecError, StorageError, UnknownNameError
 from zoo.registry import Listed, listing
 from zoo.spec import Model
 from zoo.system import storage
-from zoo_gallery import atlas, facts, outline, results
+from zoo_gallery import atlas, comparison, facts, outline, results, trial
 from zoo_gallery.facts import Findings, Page
 from zoo_gallery.markup import web_address
 from zoo_gallery.outline import Outline
-from zoo_gallery.pages import Pages, explored, remove_atlas, write_atlas
+from zoo_gallery.pages import Pages, Row, explored, remove_atlas, write_atlas
 
 INDEX = "gallery.json"
 """The file by which a folder is known to hold a site."""
@@ -30,6 +29,7 @@ _ASSETS = (
     "gallery.css", "gallery.js", "icon.svg", "train.mjs", "network.mjs", "digits.bin",
     "gabor.mjs", "cells.mjs", "preprocess.mjs", "paint.mjs",
 )  # fmt: skip
+_TRIAL = ("try.mjs", "try-worker.mjs", "networks.mjs", "maps.mjs")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -80,7 +80,8 @@ def build(
             ``zoo look invariance`` and ``zoo look confusion``.
         channels: The folder of an atlas that ``zoo gallery atlas`` computed.
         tables: Tables of results, which ``zoo bulk`` wrote.
-        tried: Names of networks that the reader can try in the page: they are exported to ONNX.
+        tried: Names of weights that the reader can try in the page: they are exported to ONNX. A pattern means the
+            weights of the site that are part of a package, without those that cannot be exported.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         precision: That of their files: ``float32``, ``float16`` or ``int8``.
         calibrate: For ``int8``, the data set whose training split calibrates them. By default that of the weights.
@@ -103,29 +104,46 @@ def build(
     _check(folder)
     if ":" in docs and not web_address(docs):
         raise SpecError(f"docs is {docs!r}, expected an address that begins with https://, or a relative one.")
-    check_trial(tried, Path(runtime) if runtime is not None else None)
+    trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = results.read_latencies(Path(latency)) if latency is not None else {}
     layers = atlas.read(Path(channels)) if channels is not None else []
     failed = results.read(map(Path, failures))
     pages = facts.pages(chosen, Findings(measured, failed.failures, explored(layers)))
     pages = results.add_rechecks(pages, map(Path, tables))
-    menu = {"atlas": layers, "try": runtime}
-    site = Pages(pages, menu=[name for name, there in menu.items() if there], docs=docs)
-    files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
-    files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
+    rows = {trained.name: Row(page, trained) for page in pages for trained in page.trained}
+    written = int(_write(folder / INDEX, Pages(pages).index()))  # first: what is interrupted leaves a site, too
+    networks = []
+    if runtime is not None:
+        networks = trial.write(folder, trial.chosen(tried, rows), rows, Path(runtime), precision, calibrate)
+    else:
+        trial.remove(folder)
+    compared = comparison.read(folder, rows)
+    menu = {"atlas": layers, "try": runtime, "compare": compared}
+    site = Pages(
+        pages,
+        menu=[name for name, there in menu.items() if there],
+        docs=docs,
+        tried=[network.name for network in networks],
+        compared=[weights.name for together in compared.sets for weights in together.weights] if compared else (),
+    )
+    files = {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
     shown = {sheet.file for row in site.rows for sheet in row.trained.failures.sheets}
     files |= {f"failures/{name}": failed.pictures[name] for name in shown}
     files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
-        networks = write_trial(folder, tried, Path(runtime), precision, calibrate)
-        files |= {f"assets/{name}": site.asset(name) for name in ("try.mjs", "maps.mjs")}
+        files |= {f"assets/{name}": site.asset(name) for name in _TRIAL}
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
-        files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
+        size = sum((Path(runtime) / name).stat().st_size for name in trial.RUNTIME)
+        files |= {"try.html": site.live("try", runtime_size=size), "try/models.json": _encode(networks)}
+    if compared is not None:
+        files |= {"compare.html": site.live("compare"), "assets/compare.mjs": site.asset("compare.mjs")}
+        files[comparison.FILE] = _encode(compared)
     else:
-        remove_trial(folder)
-    written = sum(_write(folder / name, data) for name, data in files.items())
+        for name in ("compare.html", comparison.FILE):
+            (folder / name).unlink(missing_ok=True)
+    written += sum(_write(folder / name, data) for name, data in files.items())
     for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
         if progress is not None:
             progress(number, len(pages))
@@ -233,77 +251,3 @@ def _sources(package: str) -> list[Path]:
     if spec is None or not spec.submodule_search_locations:
         return [Path(spec.origin)] if spec is not None and spec.has_location and spec.origin else []
     return [file for root in spec.submodule_search_locations for file in sorted(Path(root).rglob("*.py"))]
-
-
-RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-"""The files of onnxruntime-web that the page loads: its smallest build, and the WebAssembly it finds beside itself."""
-
-_FOLDER = "dist of the npm package onnxruntime-web"
-
-
-def check_trial(names: Sequence[str], runtime: Path | None) -> None:
-    """Raises :class:`SpecError` if only one of the two is given, :class:`DataError` for an incomplete runtime."""
-    if bool(names) != (runtime is not None):
-        raise SpecError(
-            f"Got {'a runtime without networks' if runtime else 'networks to try without a runtime'}, expected both.",
-            hint=f"--try NAME --runtime DIR; DIR is the folder {_FOLDER}.",
-        )
-    missing = [name for name in RUNTIME if runtime is not None and not (runtime / name).is_file()]
-    if missing:
-        raise DataError(f"{runtime} has no {missing[0]}.", hint=f"--runtime expects the folder {_FOLDER}.")
-
-
-def write_trial(
-    folder: Path, names: Sequence[str], runtime: Path, precision: str = "float32", calibrate: str | None = None
-) -> list[dict[str, Any]]:
-    """Exports the networks ``names`` into ``folder``/try, unless they are there, and copies the runtime.
-
-    Returns what the page needs to know of each.
-    """
-    for name in RUNTIME:
-        target, data = folder / "assets" / "runtime" / name, (runtime / name).read_bytes()
-        if not target.is_file() or target.read_bytes() != data:
-            storage.replace(target, data)
-    return [_network(folder / "try", name, precision, calibrate) for name in dict.fromkeys(names)]
-
-
-def remove_trial(folder: Path) -> None:
-    """Removes the page and its files from the site in ``folder``, if an earlier build wrote them."""
-    (folder / "try.html").unlink(missing_ok=True)
-    for part in ("try", "assets/runtime"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-
-
-def _network(folder: Path, name: str, precision: str, calibrate: str | None) -> dict[str, Any]:
-    from zoo import __version__, exporting
-    from zoo.loading.create import info
-
-    file = folder / f"{name.replace('/', '.')}.onnx"
-    maps, layers = file.with_suffix(".maps.onnx"), file.with_suffix(".maps.json")
-    weights = info(name)["weights"][:1]
-    about = exporting.about_of(file)
-    is_old = about is not None and (about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256"))
-    if about is None or is_old or about.precision != precision or not layers.is_file():
-        about = exporting.export(
-            name, file, format="onnx", input="uint8", precision=precision, calibrate=calibrate
-        ).about
-        storage.replace(layers, msgspec.json.encode(exporting.export_maps(name, maps)))
-    shown = msgspec.json.decode(layers.read_bytes(), type=list[str])
-    return {
-        "name": name,
-        "file": file.name,
-        "size": file.stat().st_size,
-        "precision": about.precision,
-        "maps": {"file": maps.name, "layers": shown} if shown else None,
-        "preprocess": about.preprocess,
-        "classes": about.class_names or _class_names(about.classes),
-    }
-
-
-def _class_names(classes: str) -> tuple[str, ...]:
-    from zoo.data.classes import class_names
-
-    try:
-        return tuple(class_names(classes))
-    except UnknownNameError:
-        return ()

@@ -1,4 +1,4 @@
-// Sorts and filters tables, moves between the points of a chart, copies code. Without it, everything is still readable.
+// Sorts and filters tables, moves between the points of a chart and filters them, copies code. Without it, everything is still readable.
 "use strict";
 
 const valueOf = (row, column) => {
@@ -22,9 +22,26 @@ function sort(table, column, isDescending) {
   body.append(...rows.map(([, row]) => row));
 }
 
+// The address holds what a reader has filtered and sorted: a link to it shows the same.
+const address = new URL(location.href);
+
+function remember(key, value) {
+  if (value) address.searchParams.set(key, value);
+  else address.searchParams.delete(key);
+  address.hash = location.hash;
+  history.replaceState(null, "", address);
+}
+
+const formOf = (table) => table.id && document.querySelector(`form.filters[data-for="${table.id}"]`);
+
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => {
+  const by = (head, isDescending) => {
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
+    sort(table, heads.indexOf(head), isDescending);
+  };
+  heads.forEach((head) => {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
@@ -33,17 +50,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const before = head.getAttribute("aria-sort");
       // Of numbers, people look for the largest first.
       const isDescending = before ? before === "ascending" : head.classList.contains("n");
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
-      sort(table, column, isDescending);
+      by(head, isDescending);
+      if (formOf(table)) remember("sort", (isDescending ? "-" : "") + head.textContent);
     });
   });
+  const wished = formOf(table) && address.searchParams.get("sort");
+  const head = wished && heads.find((one) => one.textContent === wished.replace(/^-/, ""));
+  if (head) by(head, wished.startsWith("-"));
 }
 
-for (const form of document.querySelectorAll("form.filters")) {
+for (const form of document.querySelectorAll("form.filters[data-for]")) {
   const rows = [...document.getElementById(form.dataset.for).tBodies[0].rows];
   const status = form.querySelector("[role=status]");
   const things = status.textContent.trim().split(" ").pop();
+  const fields = [...form.elements].filter((field) => field.name);
   const filter = () => {
     const asked = Object.fromEntries(new FormData(form));
     const text = (asked.text ?? "").trim().toLowerCase();
@@ -58,8 +78,14 @@ for (const form of document.querySelectorAll("form.filters")) {
       );
       shown += !row.hidden;
     }
-    status.textContent = `${shown} of ${rows.length} ${things}`;
+    status.textContent = shown
+      ? `${shown} of ${rows.length} ${things}`
+      : `None of the ${rows.length} ${things} fits all of these at once. “Show all” removes them.`;
+    fields.forEach((field) => remember(field.name, field.value));
   };
+  fields.forEach((field) => {
+    if (address.searchParams.has(field.name)) field.value = address.searchParams.get(field.name);
+  });
   form.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("reset", () => setTimeout(filter));
@@ -68,19 +94,52 @@ for (const form of document.querySelectorAll("form.filters")) {
 }
 
 // One stop of the tab key for each chart; the arrow keys move between its points, from left to right.
+const TOGETHER = 12; // pixels between markers that a pointer cannot tell apart
+
 for (const figure of document.querySelectorAll("figure:has(.points)")) {
-  const points = [...figure.querySelectorAll(".points a")];
+  const every = [...figure.querySelectorAll(".points a")];
   const readout = figure.querySelector(".readout");
-  points.forEach((point, number) => {
+  const visible = () => every.filter((point) => !point.classList.contains("off"));
+  let isPinned = false; // the readout lists markers that lie together
+  const place = (point) => {
+    const { x, y, width, height } = point.querySelector("path:last-of-type").getBoundingClientRect();
+    return [x + width / 2, y + height / 2];
+  };
+  const near = (point) => {
+    const [x, y] = place(point);
+    return visible().filter((other) => {
+      const [right, down] = place(other);
+      return Math.hypot(right - x, down - y) < TOGETHER;
+    });
+  };
+  every.forEach((point, number) => {
     point.tabIndex = number === 0 ? 0 : -1;
-    const show = () => (readout.textContent = point.getAttribute("aria-label"));
+    const show = () => {
+      isPinned = false;
+      readout.setAttribute("aria-hidden", true);
+      readout.textContent = point.getAttribute("aria-label");
+    };
     point.addEventListener("focus", show);
-    point.addEventListener("pointerenter", show);
+    point.addEventListener("pointerenter", () => isPinned || show());
+    point.addEventListener("click", (event) => {
+      const together = near(point);
+      if (event.detail === 0 || together.length < 2) return; // by the keyboard, which reaches each
+      event.preventDefault();
+      isPinned = true;
+      readout.removeAttribute("aria-hidden");
+      readout.replaceChildren(`${together.length} lie here:`, ...together.map((other) => {
+        const link = document.createElement("a");
+        link.href = other.getAttribute("href");
+        link.textContent = other.getAttribute("aria-label").split(",")[0];
+        return link;
+      }));
+    });
     point.addEventListener("keydown", (event) => {
-      const last = points.length - 1;
+      const points = visible();
+      const [at, last] = [points.indexOf(point), points.length - 1];
       const next = {
-        ArrowRight: Math.min(number + 1, last), ArrowUp: Math.min(number + 1, last),
-        ArrowLeft: Math.max(number - 1, 0), ArrowDown: Math.max(number - 1, 0), Home: 0, End: last,
+        ArrowRight: Math.min(at + 1, last), ArrowUp: Math.min(at + 1, last),
+        ArrowLeft: Math.max(at - 1, 0), ArrowDown: Math.max(at - 1, 0), Home: 0, End: last,
       }[event.key];
       if (next === undefined) return;
       event.preventDefault();
@@ -89,6 +148,28 @@ for (const figure of document.querySelectorAll("figure:has(.points)")) {
       points[next].focus();
     });
   });
+}
+
+// The legend hides and shows the points of a family. The line stays that of all.
+for (const legend of document.querySelectorAll(".legend[data-shows]")) {
+  const charts = document.getElementById(legend.dataset.shows);
+  for (const item of legend.children) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("aria-pressed", true);
+    button.append(...item.childNodes);
+    item.append(button);
+    button.addEventListener("click", () => {
+      const isShown = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", isShown);
+      charts.querySelectorAll(`[data-group="${item.dataset.group}"]`).forEach((part) => part.classList.toggle("off", !isShown));
+      for (const figure of charts.querySelectorAll("figure")) {
+        const points = [...figure.querySelectorAll(".points a")];
+        const first = points.find((point) => !point.classList.contains("off"));
+        points.forEach((point) => (point.tabIndex = point === first ? 0 : -1));
+      }
+    });
+  }
 }
 
 // A slider over the columns of a table whose cells are pictures and predictions.

@@ -1,5 +1,20 @@
 // Moves an image, and draws what a layer makes of one.
 
+const MOST = 1024;
+
+// `image` with at most `most` pixels a side; itself if it is no larger.
+export function reduced(image, most = MOST) {
+  const share = most / Math.max(image.width, image.height);
+  if (share >= 1) return image;
+  const source = new OffscreenCanvas(image.width, image.height);
+  source.getContext("2d").putImageData(image, 0, 0);
+  const [width, height] = [image.width, image.height].map((side) => Math.max(1, Math.round(share * side)));
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(source, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}
+
 // `image` turned by degrees and shifted by shares of its size, black where nothing is left; itself if nothing moves.
 export function moved(image, { turn, right, down }) {
   if (!turn && !right && !down) return image;
@@ -18,9 +33,8 @@ const COLUMNS = 8;
 
 // All maps of a layer in one canvas, eight in a row: black is the smallest value of the layer, white the largest.
 export function drawn(values, [, channels, height, width]) {
-  const canvas = document.createElement("canvas");
   const columns = Math.min(COLUMNS, channels);
-  [canvas.width, canvas.height] = [columns * (width + 1) - 1, Math.ceil(channels / columns) * (height + 1) - 1];
+  const canvas = new OffscreenCanvas(columns * (width + 1) - 1, Math.ceil(channels / columns) * (height + 1) - 1);
   const picture = new ImageData(canvas.width, canvas.height);
   const [least, most] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
   values.forEach((value, i) => {

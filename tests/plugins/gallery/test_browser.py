@@ -8,12 +8,14 @@ import pytest
 from support import browser, small_site
 
 import zoo
+from zoo.names import natural
 from zoo_gallery import atlas
 from zoo_gallery import site as gallery
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_skip]  # the browser is a package of the system
 
 KINDS = ("index.html", "models.html", "models/resnet20.html", "models/hog_svm.html", "train.html", "gabor.html")
+KINDS += ("compare.html",)
 KINDS += ("atlas.html", "atlas/resnet20.digits/act1/index.html", "atlas/resnet20.digits/act1/1.html")
 PHONE = {"width": 390, "height": 800}
 
@@ -94,9 +96,8 @@ def test_a_column_sorts_by_number_in_both_directions_with_empty_cells_last(page:
         cells = page.locator("#table-weights tbody tr td:nth-child(3)").all_inner_texts()
         return [float(text.rstrip("%")) if text else None for text in cells]
 
-    head.get_by_role("button").click()
     falling = [value for value in values() if value is not None]
-    assert head.get_attribute("aria-sort") == "descending"
+    assert head.get_attribute("aria-sort") == "descending", "the most accurate first, before anyone sorts"
     assert falling == sorted(falling, reverse=True)
     head.get_by_role("button").press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
@@ -117,6 +118,67 @@ def test_filters_narrow_the_table_together_and_say_how_many_are_left(page: Any, 
     page.get_by_role("status").get_by_text(f"{len(every)} of {len(every)} weights").wait_for()
     page.get_by_label("To year").fill("2010")
     assert names(page) == ["hog_svm.c10"]
+
+
+def test_the_address_holds_filters_and_order_and_an_empty_table_says_why(page: Any, address: str) -> None:
+    page.goto(address)
+    page.get_by_label("Data set").select_option("cifar10")
+    page.get_by_label("Name").fill("20")
+    page.locator("#table-weights th", has_text="Parameters").get_by_role("button").click()
+    page.locator("#table-weights th", has_text="Weights").get_by_role("button").click()
+    shown, url = names(page), page.url
+    assert shown == sorted(shown, key=natural)
+    assert len(shown) > 2
+    page.goto("about:blank")
+    page.goto(url)
+    assert names(page) == shown
+    assert page.get_by_label("Name").input_value() == "20"
+    page.get_by_label("Name").fill("nothing has this name")
+    assert names(page) == []
+    assert "fits all of these at once" in page.get_by_role("status").inner_text()
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("status").get_by_text(" weights").wait_for()
+    assert "data=" not in page.url
+
+
+def test_the_legend_hides_the_points_of_a_family_and_the_keys_pass_over_them(page: Any, address: str) -> None:
+    page.goto(address)
+    figure = page.locator("figure:has(.points)").first
+    points = figure.locator(".points a:visible")
+    every = points.count()
+    button = page.locator(".legend button", has_text="classical").first
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert 0 < points.count() < every
+    assert "hog_svm" not in " ".join(one.get_attribute("aria-label") for one in points.all())
+    assert figure.locator(".points a:visible[tabindex='0']").count() == 1
+    points.first.focus()
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.checkVisibility()")
+    button.click()
+    assert points.count() == every
+
+
+def test_markers_that_lie_together_are_listed_at_a_click(page: Any, address: str) -> None:
+    page.goto(address)
+    together = """[...document.querySelectorAll("figure:has(.points)")].map((figure) => {
+        const places = [...figure.querySelectorAll(".points a")].map((point) => {
+            const { x, y } = point.querySelector("path:last-of-type").getBoundingClientRect();
+            return [x, y, point.getAttribute("aria-label").split(",")[0]];
+        });
+        return places.map(([x, y, name], i) => [i, places.filter(([right, down]) => Math.hypot(right - x, down - y) < 8)
+            .map(([, , other]) => other)]).filter(([, names]) => names.length > 1);
+    })"""
+    found = page.evaluate(together)
+    number, (point, names_there) = next((number, points[-1]) for number, points in enumerate(found) if points)
+    figure = page.locator("figure:has(.points)").nth(number)
+    # The last of them lies on top.
+    figure.locator(".points a").nth(point).locator("path").last.click(force=True)
+    links = figure.locator(".readout a")
+    assert set(names_there) <= set(links.all_inner_texts())
+    target = links.first.get_attribute("href")
+    links.first.click()
+    page.wait_for_url(f"**/{target}")
 
 
 def test_points_of_a_chart_are_one_stop_of_the_tab_key_and_arrows_move_between_them(page: Any, address: str) -> None:

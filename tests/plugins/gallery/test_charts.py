@@ -50,6 +50,22 @@ def test_a_chart_is_well_formed_has_a_link_for_each_point_and_draws_within_its_f
     assert all(58 <= x <= 604 and 14 <= y <= 350 for x, y in places)
 
 
+def test_the_points_on_the_line_are_named_and_no_name_covers_another() -> None:
+    names = ["resnet20.c10", "resnet32.c10", "resnet44.c10", "resnet56.c10", "ror3_56_sd.c10"]
+    points = [Point(1e6 * (1 + 0.02 * i), 90 + 0.1 * i, f"{name}: 90%", "a.html", i) for i, name in enumerate(names)]
+    beaten = Point(1.5e6, 80.0, "plain56.c10: 80%", "a.html", 0)
+    root = ElementTree.fromstring(charts.scatter([*points, beaten], x_title="x", y_title="y", x_unit=str))
+    (group,) = (one for one in root.findall("g") if one.attrib["class"] == "names")
+    texts = group.findall("text")
+    assert [text.text for text in texts] == names
+    boxes = [(float(text.attrib["x"]), float(text.attrib["y"]), len(text.text or "")) for text in texts]
+    for number, (x, y, length) in enumerate(boxes):
+        assert x >= 58
+        assert x + 5.5 * length <= 620
+        for other_x, other_y, other_length in boxes[:number]:
+            assert abs(y - other_y) >= 11 or x + 5.5 * length < other_x or other_x + 5.5 * other_length < x
+
+
 @given(st.text())
 def test_text_becomes_text_in_content_and_in_attributes(text: str) -> None:
     root = ElementTree.fromstring(element("a", text, title=text))

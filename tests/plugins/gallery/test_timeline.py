@@ -1,6 +1,7 @@
 """The timeline: papers by year, and the winners of ILSVRC."""
 
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -59,3 +60,12 @@ def test_no_label_of_its_bars_is_cut(page: Any, address: str) -> None:
     )
     assert page.locator("#timeline svg.bars text").count() == 2 * len(charts.winners())
     assert cut == []
+
+
+def test_no_bar_pushes_its_words_out_of_the_drawing() -> None:
+    """On a phone, a letter of 19 units is 0.52 of them wide on average."""
+    root = ElementTree.fromstring(charts.depth_chart())
+    width = float(root.attrib["viewBox"].split()[2])
+    words = [text for text in root.findall("text") if "text-anchor" not in text.attrib]
+    assert len(words) > 5
+    assert all(float(text.attrib["x"]) + 0.52 * 19 * len(text.text or "") <= width for text in words)

@@ -1,0 +1,112 @@
+"""The page that compares weights: its numbers are those of zoo.evaluation, and its address holds the choice."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import browser
+
+import zoo
+from zoo_gallery import site as gallery
+
+PAIR = ("resnet20.c10", "plain20.c10")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for module in ("jinja2", "pyarrow"):
+        pytest.importorskip(module, reason=f"needs {module}")
+    folder = tmp_path_factory.mktemp("compare") / "site"
+    gallery.build(folder, ["resnet20", "resnet32", "plain20", "hog_svm", "sift_bovw_knn", "hmax"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared_address(compared: Path) -> Iterator[str]:
+    with browser.served(compared) as address:
+        yield address
+
+
+def test_the_counts_are_those_of_each_pairs_answers(compared: Path) -> None:
+    sets = json.loads((compared / "compare.json").read_bytes())["sets"]
+    assert [one["data"] for one in sets] == ["cifar10/test", "caltech101:15:0/test", "digits/test"]
+    (cifar10, *_) = sets
+    names = [one["name"] for one in cifar10["weights"]]
+    correct = {name: zoo.info(name)["weights"][0]["scores"]["cifar10/test"]["correct"] for name in names}
+    assert names == sorted(names, key=lambda name: -correct[name])
+    numbers = tuple(map(names.index, PAIR))
+    (pair,) = (one for one in cifar10["pairs"] if tuple(one[:2]) == numbers)
+    expected = zoo.evaluation.compare(*PAIR)
+    assert pair[2:5] == [expected.only_first, expected.only_second, pytest.approx(expected.p)]
+    low, high = pair[5]
+    assert low < 100 * (expected.only_first - expected.only_second) / expected.n < high
+    for weights in cifar10["weights"]:
+        assert sum(weights["right"]) == correct[weights["name"]]
+    assert sum(cifar10["images"]) == cifar10["n"] == 9980
+
+
+def test_without_two_weights_of_one_data_set_there_is_no_page(compared: Path, tmp_path: Path) -> None:
+    gallery.build(tmp_path / "site", ["resnet32", "hmax"])
+    assert not (tmp_path / "site" / "compare.html").exists()
+    assert "compare.html" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    links = (compared / "models" / "resnet32.html").read_text(encoding="utf-8")
+    assert 'href="../compare.html?weights=resnet32.c10"' in links
+    assert "compare.html?" not in (tmp_path / "site" / "models" / "resnet32.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.may_skip
+def test_the_page_shows_the_pairs_of_its_address_and_puts_the_choice_there(page: Any, compared_address: str) -> None:
+    page.goto(f"{compared_address}compare.html?weights={PAIR[0]}&weights={PAIR[1]}")
+    cells = page.get_by_role("region", name="Pairs").locator("tbody tr").locator("th, td").all_inner_texts()
+    expected = zoo.evaluation.compare(*PAIR)
+    difference = 100 * (expected.only_first - expected.only_second) / expected.n
+    assert cells[0] == f"{PAIR[0]} and {PAIR[1]}"
+    assert cells[1] == f"{difference:.2f}"
+    assert cells[3:6] == [str(expected.only_first), str(expected.only_second), f"{expected.p:.3f}"]
+    assert cells[6] == f"{PAIR[0]} is better"
+    page.get_by_label("resnet32.c10").check()
+    pairs = zoo.evaluation.compare_each("resnet32.c10", *PAIR)
+    rows = page.get_by_role("region", name="Pairs").locator("tbody tr")
+    shown = [row.locator("td").nth(4).inner_text() for row in rows.all()]
+    assert shown == ["< 0.001" if pair.corrected < 0.001 else f"{pair.corrected:.3f}" for pair in pairs]
+    assert "weights=resnet32.c10" in page.url
+    url = page.url
+    page.goto("about:blank")
+    page.goto(url)
+    rows.first.wait_for()
+    assert rows.count() == 3
+
+
+@pytest.mark.may_skip
+def test_two_to_five_can_be_chosen_and_another_data_set(page: Any, compared_address: str) -> None:
+    page.goto(f"{compared_address}compare.html?weights=resnet20.digits")
+    page.get_by_text("Choose two to five weights.").wait_for()
+    assert page.locator("#results figure").count() == 0
+    page.get_by_label("Test images").select_option("cifar10/test")
+    boxes = page.locator("#choice input")
+    assert boxes.count() > 5
+    for number in range(2, 5):
+        boxes.nth(number).check()
+    assert boxes.nth(5).is_disabled()
+    boxes.nth(0).uncheck()
+    assert boxes.nth(5).is_enabled()
+    assert page.get_by_role("region", name="Pairs").locator("tbody tr").count() == 6
+
+
+@pytest.mark.may_skip
+def test_of_many_classes_those_are_drawn_that_differ_most_and_all_are_in_the_table(
+    page: Any, compared_address: str
+) -> None:
+    page.goto(f"{compared_address}compare.html?weights=hmax.caltech101&weights=sift_bovw_knn.caltech101")
+    page.get_by_text("The 12 classes on which they differ most, of 102.").wait_for()
+    page.locator("summary").click()
+    rows = page.get_by_role("region", name="Classes").locator("tbody tr")
+    assert rows.count() == 102
+    shares = [[float(text.rstrip("%")) for text in row.split("\t")[2:]] for row in rows.all_inner_texts()]
+    names = rows.locator("th").all_inner_texts()
+    difference = {name: abs(one - other) for name, (one, other) in zip(names, shares, strict=True)}
+    drawn = page.locator("#results svg.chart").nth(1).locator("text[text-anchor=end]").all_text_contents()
+    assert len(drawn) == 12
+    assert min(difference[name] for name in drawn) == sorted(difference.values())[-12]
