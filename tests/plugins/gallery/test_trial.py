@@ -474,6 +474,7 @@ def test_an_example_is_classified_at_a_click_and_says_what_it_shows(page: Any, t
     """The examples are those of the network's own data: the first image of each class of the test split."""
     page.goto(f"{trial_address}try.html")
     images = zoo.data.load("digits", "test")
+    page.locator("#controls").wait_for()
     names = [picture.get_attribute("alt") for picture in page.locator(".example img").all()]
     assert names[:10] == [str(digit) for digit in range(10)]
     page.locator(".example").nth(7).click()
@@ -488,6 +489,7 @@ def test_the_page_states_what_a_network_knows_beside_its_answer_and_what_it_was_
     page: Any, trial_address: str
 ) -> None:
     page.goto(f"{trial_address}try.html")
+    page.locator("#controls").wait_for()
     about = page.locator("#about").inner_text()
     assert "Trained on scikit-learn's digits, 1,437 images." in about
     assert "Its classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in about
