@@ -163,7 +163,7 @@ def test_info_tells_all_that_is_known() -> None:
         (["lst"], 2, "No such command 'lst'. Did you mean 'zoo list'?"),
         (["list", "--max-params", "many"], 2, "'many' is not a number such as"),
         (["list", "--no-such-option"], 2, "No such option"),
-        (["predict", "resnet20", "no-such-file.png"], 2, "File 'no-such-file.png' does not exist."),
+        (["predict", "resnet20", "no-such-file.png"], 1, "error: no-such-file.png: no such file."),
         (["train", "resnet20", "--data", "digits", "-o", "x", "--set", "lr"], 2, "'lr' is not KEY=VALUE"),
         (["train", "resnet20", "--data", "digits"], 2, "Missing option '-o' / '--output'"),
         (["train", "resnet20", "--data", "./nowhere", "-o", "x"], 1, "/nowhere: no such file or folder."),
@@ -304,7 +304,7 @@ def test_verify_all_takes_in_what_ships_along(monkeypatch: pytest.MonkeyPatch) -
     answer = ask("verify", "--embedded", "--deep", "--json")
     assert answer.exit_code == 0, answer.stderr
     rows = json.loads(answer.stdout)
-    assert [row["name"] for row in rows] == ["dtp_mlp.mnist"]
+    assert [row["name"] for row in rows] == ["dtp_mlp.mnist", "dtp_mlp.mnist_50k", "dtp_mlp.mnist_backprop"]
     assert all(row["difference"] <= row["allowed"] for row in rows)
 
 
