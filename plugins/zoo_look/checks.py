@@ -13,7 +13,7 @@ from zoo.testing.subject import Subject, expect
 EXPECTED_ERRORS = {
     "deconv": ("has no ReLU", "There is no gradient", "does not depend on the image"),
     "gradient": ("There is no gradient",),
-    "grad_cam": ("does not output maps", "outputs maps, which", "There is no gradient", "does not depend on the image"),
+    "grad_cam": ("does not output maps", "No stage of", "There is no gradient", "does not depend on the image"),
     "features": ("neither maps, nor tokens, nor a vector",),
 }
 """Parts of the errors for networks that lack what a method needs."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Parametrisation = Literal["fourier", "pixels"]
 
 
-_TURNS: dict[str, Any] = {"rotate": 10.0, "scale": 0.1}
+_TURNS: dict[str, Any] = {"rotate": 10.0, "zoom": 0.1}
 _SMALL: dict[str, Any] = {"steps": 128, "rate": 0.05, "jitter": 2, "blur": 0.0, "tv": 0.003, **_TURNS}
 _LARGE: dict[str, Any] = {"steps": 150, "rate": 0.01, "jitter": 24, "blur": 0.5, "tv": 0.0002, **_TURNS}
 
@@ -60,7 +60,7 @@ class Ascent:
     coefficients of three channels to colours that correlate as those of photographs do. With ``clip`` pixels stay in
     [0, 1], by projection or, of Fourier coefficients, by a sigmoid; without, the network's normalised input is free.
     Before each step, ``jitter`` moves the image by up to so many pixels, round its edges, and the image is turned by
-    up to ``rotate`` degrees and scaled by up to the share ``scale``; ``blur`` is the standard
+    up to ``rotate`` degrees and scaled by up to the share ``zoom``; ``blur`` is the standard
     deviation in pixels of a Gaussian that softens the image every ``blur_every`` steps. ``l2`` and ``tv`` weigh what
     is subtracted from the activation: the sum of squares of the normalised input, and its total variation (the sum of
     absolute differences of neighbours). ``radius`` keeps the normalised input within a ball of this L2 norm instead:
@@ -74,7 +74,7 @@ class Ascent:
     decorrelate: bool = True
     jitter: int = 2
     rotate: float = 0.0
-    scale: float = 0.0
+    zoom: float = 0.0
     blur: float = 0.0
     blur_every: int = 4
     l2: float = 0.0
@@ -86,8 +86,8 @@ class Ascent:
             raise SpecError(f"parametrisation = {self.parametrisation!r} is neither 'fourier' nor 'pixels'.")
         if min(self.steps, self.jitter, self.blur, self.rotate) < 0 or self.blur_every < 1 or not self.rate > 0:
             raise SpecError("steps, jitter, rotate and blur must not be negative, rate, blur_every must be positive.")
-        if not 0 <= self.scale < 1:
-            raise SpecError(f"scale = {self.scale} is invalid: expected a share from 0 to below 1.")
+        if not 0 <= self.zoom < 1:
+            raise SpecError(f"zoom = {self.zoom} is invalid: expected a share from 0 to below 1.")
         if self.radius is not None and (self.clip or self.parametrisation != "pixels" or self.radius <= 0):
             raise SpecError("radius must be positive, and needs parametrisation='pixels' and clip=False.")
 
@@ -149,10 +149,10 @@ class Canvas:
 
 def transformed(images: Tensor, ascent: Ascent, generator: torch.Generator) -> Tensor:
     """Returns images B C H W turned and scaled, all alike, by what is drawn; beyond the border they are mirrored."""
-    if not (ascent.rotate or ascent.scale):
+    if not (ascent.rotate or ascent.zoom):
         return images
     turn, size = (2 * torch.rand(2, generator=generator) - 1).tolist()
-    angle, zoom = math.radians(ascent.rotate * turn), 1 + ascent.scale * size
+    angle, zoom = math.radians(ascent.rotate * turn), 1 + ascent.zoom * size
     cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
     theta = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device).expand(len(images), 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
@@ -252,7 +252,7 @@ def maximize(
     decorrelate: bool = True,
     jitter: int | None = None,
     rotate: float | None = None,
-    scale: float | None = None,
+    zoom: float | None = None,
     blur: float | None = None,
     blur_every: int = 4,
     l2: float = 0.0,
@@ -275,7 +275,7 @@ def maximize(
         seed: Decides the noise.
         batch_size: Images per forward and backward pass.
         progress: Called with (steps done, steps in all).
-        steps: Steps of Adam. This, ``rate``, ``jitter``, ``rotate``, ``scale``, ``blur`` and ``tv`` are by default
+        steps: Steps of Adam. This, ``rate``, ``jitter``, ``rotate``, ``zoom``, ``blur`` and ``tv`` are by default
             those of :func:`usual`; an image for one unit is not turned or scaled, or the unit would look elsewhere.
         rate: Adam learning rate.
         parametrisation: ``fourier`` optimises Fourier coefficients scaled by one over frequency; ``pixels`` pixels.
@@ -283,7 +283,7 @@ def maximize(
         decorrelate: Whether Fourier coefficients of three channels are mixed to colours as in photographs.
         jitter: Largest shift in pixels before each step.
         rotate: Largest turn before each step, in degrees.
-        scale: Largest change of size before each step, as a share.
+        zoom: Largest change of size before each step, as a share.
         blur: Standard deviation in pixels of a Gaussian blur.
         blur_every: Steps between two blurs.
         l2: Weight of the sum of squares of the normalised input, which is subtracted.
@@ -303,14 +303,14 @@ def maximize(
         >>> zoo.look.maximize("resnet20.digits", channels=[3, 8], steps=2).images.shape
         torch.Size([2, 1, 8, 8])
     """
-    asked = {"steps": steps, "rate": rate, "jitter": jitter, "blur": blur, "tv": tv, "rotate": rotate, "scale": scale}
+    asked = {"steps": steps, "rate": rate, "jitter": jitter, "blur": blur, "tv": tv, "rotate": rotate, "zoom": zoom}
     if restarts < 1:
         raise SpecError(f"restarts = {restarts} is invalid: expected at least 1.")
     with opened(model, **args) as network, reached(network, layer) as run:
         image = blank(network, size)
         settings = {**usual(*image.shape[2:])}
         if position is not None or radius is not None:
-            settings |= {"rotate": 0.0, "scale": 0.0}
+            settings |= {"rotate": 0.0, "zoom": 0.0}
         settings |= {name: value for name, value in asked.items() if value is not None}
         settings |= {"parametrisation": parametrisation, "decorrelate": decorrelate, "clip": clip}
         ascent = Ascent(**settings, blur_every=blur_every, l2=l2, radius=radius)

@@ -48,6 +48,8 @@ def test_patches_and_maximize_name_channels() -> None:
     )
     assert made["position"] == [3, 3]
     assert [row["channel"] for row in answer("maximize", "resnet20.digits", "--steps", "0")["channels"]] == [*range(10)]
+    for flag, is_mixed in (("--decorrelate", True), ("--no-decorrelate", False)):
+        assert answer("maximize", "resnet20.digits", "--steps", "0", flag)["decorrelate"] is is_mixed
 
 
 def test_attribute_says_what_the_method_is_worth() -> None:
@@ -71,6 +73,8 @@ def test_attribute_says_what_the_method_is_worth() -> None:
         (("attribute", "resnet20.digits", "--index", "0", "--method", "magic"), 2, "Unknown method"),
         (("attribute", "resnet20.digits", "--index", "0", "-o", "x.gif"), 1, "unknown file type, expected"),
         (("maximize", "resnet20.digits", "--steps", "1", "--blur", "-1"), 1, "must not be negative"),
+        (("maximize", "resnet20.digits", "--steps", "1", "--rotate", "-1"), 2, "range"),
+        (("maximize", "resnet20.digits", "--steps", "1", "--zoom", "1"), 2, "range"),
     ],
 )
 def test_wrong_questions_exit_with_a_reason(words: tuple[str, ...], code: int, said: str) -> None:

@@ -92,7 +92,7 @@ def patches(
     click.option("--jitter", type=click.IntRange(min=0), help="Random shift.  [default: 2 pixels; above 64 pixels 24]"),
     click.option("--rotate", type=click.FloatRange(min=0), help="Random turn.  [default: 10 degrees; one unit: none]"),
     click.option(
-        "--scale", type=click.FloatRange(0, 1, max_open=True),
+        "--zoom", type=click.FloatRange(0, 1, max_open=True),
         help="Random change of size, a share.  [default: 0.1; one unit: none]",
     ),
     click.option("--decorrelate/--no-decorrelate", default=True, show_default=True, help="Colours as in photographs."),

@@ -1,5 +1,6 @@
 """The atlas: computed in parts, resumed at any point, shown as a page for each channel."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +129,10 @@ def test_links_within_the_atlas_lead_to_pages(explored: Path) -> None:
     for file, page in pages.items():
         for link in (*page.links, *page.loads):
             if not link.startswith("http"):
-                assert (file.parent / link.partition("#")[0]).resolve().is_file() or link.startswith("#"), (file, link)
+                assert (file.parent / re.split("[?#]", link)[0]).resolve().is_file() or link.startswith("#"), (
+                    file,
+                    link,
+                )
     assert f"../atlas/{NETWORK}/act1/index.html" in pages[explored / "models" / "resnet20.html"].links
     assert "atlas.html" in pages[explored / "index.html"].links
 

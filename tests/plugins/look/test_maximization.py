@@ -58,7 +58,7 @@ def test_the_best_image_for_a_first_layer_unit_is_its_filter(how: str) -> None:
 @pytest.mark.parametrize("name", ["resnet20.digits", "dtp_mlp.mnist", "gcn4_3x3.mnist"])
 def test_images_that_maximise_a_logit_are_of_that_class(name: str) -> None:
     """Grey images of 8 and of 28 pixels a side, and a network without convolutions."""
-    unmoved = {"jitter": 0, "rotate": 0, "scale": 0} if "mlp" in name else {}  # it knows no translation
+    unmoved = {"jitter": 0, "rotate": 0, "zoom": 0} if "mlp" in name else {}  # it knows no translation
     found = look.maximize(name, "", range(10), **unmoved)
     with torch.no_grad():
         assert zoo.create(name).eval()(found.inputs).argmax(1).tolist() == list(range(10))
@@ -139,7 +139,7 @@ def test_an_image_is_turned_and_scaled_as_by_torchvision() -> None:
     functional = pytest.importorskip("torchvision.transforms.functional")
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     turn, size = (2 * torch.rand(2, generator=torch.Generator().manual_seed(7)) - 1).tolist()
-    moved = transformed(images, Ascent(rotate=20, scale=0.2), torch.Generator().manual_seed(7))
+    moved = transformed(images, Ascent(rotate=20, zoom=0.2), torch.Generator().manual_seed(7))
     expected = functional.affine(
         images, -20 * turn, [0, 0], 1 + 0.2 * size, [0.0, 0.0], functional.InterpolationMode.BILINEAR
     )
