@@ -243,7 +243,8 @@ def _training(classes: str, preprocess: Preprocess, row: Row | None) -> str:
         return about
     count = claim.score.n
     images = f"{count:,} test images" if count else "the test images"
-    return f"{about} It gets {claim.score.top1:.2f}% of {images} right."
+    published = "" if claim.is_measured else ", as published"
+    return f"{about} It gets {claim.score.top1:.2f}% of {images} right{published}."
 
 
 def _knowledge(data: str, classes: Sequence[str], number: int) -> str:
