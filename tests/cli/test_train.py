@@ -152,6 +152,15 @@ def test_a_folder_of_ones_own_is_trained_on_without_a_word_and_its_best_epoch_on
     assert scored["top1"] == pytest.approx(best["val_top1"], abs=10)
 
 
+@pytest.mark.parametrize(("words", "rate"), [((), 0.00125), (("--freeze", "backbone"), 0.0125)])
+def test_a_new_head_alone_learns_at_the_full_rate(tmp_path: Path, words: tuple[str, ...], rate: float) -> None:
+    data = stripes(tmp_path / "stripes", {"train": 20, "val": 10})
+    start = ["train", "--init", "resnet20.c10", "--data", data, "--set", "epochs=1", "-o", tmp_path / "run"]
+    answer = ask(*start, *words)
+    assert answer.exit_code == 0, answer.stderr
+    assert config_of(tmp_path / "run")["recipe"]["lr"] == pytest.approx(rate)
+
+
 @pytest.mark.slow
 def test_the_best_epoch_is_kept_over_a_break_and_made_again_from_the_record(tmp_path: Path) -> None:
     data = stripes(tmp_path / "stripes", {"train": 20, "val": 10})

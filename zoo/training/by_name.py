@@ -87,6 +87,7 @@ def train(
     from zoo import data as datasets
     from zoo import training
     from zoo.training import pretrained, record
+    from zoo.training.optimization import BACKBONE
 
     former = record.of_run(training.Run(output, resume=True)) if resume else None
     if former is not None:
@@ -119,7 +120,9 @@ def train(
         chosen = training.change(former.recipe, settings, target.plugin)
     else:
         has_recipes = target.row.is_builtin or bool(target.plugin.recipes)
-        own_recipe = _own_recipe(target.model, images, held_out is not None, init is not None, has_recipes)
+        has_new_head_alone = BACKBONE in str((settings or {}).get("freeze", ""))
+        is_trained = init is not None and not has_new_head_alone
+        own_recipe = _own_recipe(target.model, images, held_out is not None, is_trained, has_recipes)
         chosen = training.choose(target.plugin, target.model, images.name, recipe, settings, own=own_recipe)
     guide = None if teacher is None else pretrained.find_teacher(teacher)
     if guide is not None:
