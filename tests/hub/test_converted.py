@@ -229,14 +229,13 @@ def test_without_locks_two_processes_that_convert_at_once_both_succeed(
 
 
 HANGS = """
-import os, time
+import os, sys, time
 from pathlib import Path
 from torch import nn
 
 def build(num_classes, in_chans):
-    mark = Path(os.environ["MARK"])
-    if mark.with_suffix(".hang").exists():
-        mark.write_text(str(os.getpid()))
+    if Path(__file__).with_name("hang").exists():
+        print("hangs in", os.getpid(), file=sys.stderr, flush=True)  # all that it may write to
         time.sleep(120)
     return nn.Sequential(nn.Flatten(), nn.Linear(4 * in_chans, num_classes))
 """
@@ -251,19 +250,18 @@ def test_after_a_process_was_killed_while_it_converted_the_next_one_converts(
     site = distributions.install(tmp_path / "site", "zoo-slow", {"slow": "slow:plugin"}, files)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))
-    mark = tmp_path / "mark"
-    monkeypatch.setenv("MARK", str(mark))
+    hang = site / "hang"
     torch.save({"1.weight": torch.ones(1000, 12), "1.bias": torch.zeros(1000)}, tmp_path / "slow.pth")
     offer(tmp_path / "hub", tmp_path / "slow.pth", "slow_net.x")
-    mark.with_suffix(".hang").touch()
-    child = subprocess.Popen([sys.executable, "-c", 'import zoo; zoo.create("slow_net.x")'])
-    wait_for(lambda: mark.exists() and mark.read_text() != "")
-    worker = int(mark.read_text())
-    assert worker != child.pid
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    hang.touch()
+    command = [sys.executable, "-c", 'import zoo; zoo.create("slow_net.x")']
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        worker = next(int(line.split()[-1]) for line in child.stderr if line.startswith("hangs in"))
+        assert worker != child.pid
+        child.send_signal(signal.SIGKILL)
     wait_for(lambda: not is_running(worker))
-    mark.with_suffix(".hang").unlink()
+    hang.unlink()
     assert zoo.create("slow_net.x")[1].weight.sum() == 12_000
 
 
