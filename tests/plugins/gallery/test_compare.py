@@ -59,7 +59,9 @@ def test_without_two_weights_of_one_data_set_there_is_no_page(compared: Path, tm
 @pytest.mark.may_skip
 def test_the_page_shows_the_pairs_of_its_address_and_puts_the_choice_there(page: Any, compared_address: str) -> None:
     page.goto(f"{compared_address}compare.html?weights={PAIR[0]}&weights={PAIR[1]}")
-    cells = page.get_by_role("region", name="Pairs").locator("tbody tr").locator("th, td").all_inner_texts()
+    rows = page.get_by_role("region", name="Pairs").locator("tbody tr")
+    rows.first.wait_for()
+    cells = rows.locator("th, td").all_inner_texts()
     expected = zoo.evaluation.compare(*PAIR)
     difference = 100 * (expected.only_first - expected.only_second) / expected.n
     assert cells[0] == f"{PAIR[0]} and {PAIR[1]}"
@@ -68,7 +70,7 @@ def test_the_page_shows_the_pairs_of_its_address_and_puts_the_choice_there(page:
     assert cells[6] == f"{PAIR[0]} is better"
     page.get_by_label("resnet32.c10").check()
     pairs = zoo.evaluation.compare_each("resnet32.c10", *PAIR)
-    rows = page.get_by_role("region", name="Pairs").locator("tbody tr")
+    rows.nth(len(pairs) - 1).wait_for()
     shown = [row.locator("td").nth(4).inner_text() for row in rows.all()]
     assert shown == ["< 0.001" if pair.corrected < 0.001 else f"{pair.corrected:.3f}" for pair in pairs]
     assert "weights=resnet32.c10" in page.url
