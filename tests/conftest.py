@@ -10,9 +10,11 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from support import browser
 from support.hub_server import HubServer
 from support.package_index import index, served  # noqa: F401  # fixtures
 
@@ -60,6 +62,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr[-1] if report.longrepr else ''}"
     return report
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser.opened() as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

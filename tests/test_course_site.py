@@ -55,12 +55,6 @@ def address(site: Path) -> Iterator[str]:
         yield f"{top}course/"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.opened() as opened:
-        yield opened
-
-
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
     """A page on which no error may be logged."""

@@ -52,7 +52,7 @@ def test_all_ten_tasks_run_from_an_empty_folder(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_timms_code_runs(tmp_path: Path) -> None:
-    """With the weights that a small network of timm is initialised with: the hub is out of reach."""
+    """Runs with the weights that a small network of timm is initialised with: the hub is out of reach."""
     import safetensors.torch
     import timm
 

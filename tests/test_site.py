@@ -151,12 +151,6 @@ def test_the_reference_states_the_type_of_every_parameter(built: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.opened() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def address(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The site below a path, as a host of projects has it."""
     root = tmp_path_factory.mktemp("host")

@@ -41,7 +41,7 @@ WORDS = {
     "C = (.*): depth (.*)": r"C = \1: 深さ \2",
     "norm of the gradient": "勾配のノルム",
 }
-"""What a whole text of a figure becomes, by a pattern."""
+"""Japanese words for a whole text of a figure, by a pattern."""
 
 
 def japanese(text: str) -> str:

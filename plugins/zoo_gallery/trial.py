@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from zoo import __version__
-from zoo.errors import DataError, ExportError, SpecError, UnknownNameError, ZooError
+from zoo import __version__, registry
+from zoo.errors import DataError, ExportError, ManifestError, SpecError, UnknownNameError, ZooError
 from zoo.spec import Preprocess
 from zoo.system import storage
 from zoo_gallery import atlas
@@ -235,14 +235,14 @@ def _training(classes: str, preprocess: Preprocess, row: Row | None) -> str:
     from zoo.data.classes import count_training_images
 
     channels, height, width = preprocess.input_size
-    count = count_training_images(classes)
+    claim = row.trained.main if row is not None else None
+    protocol = claim.score.protocol if claim is not None else None
+    count = (protocol.trained_on if protocol is not None else None) or count_training_images(classes)
     about = f"Trained on {_title(classes)}" + (f", {count:,} images" if count else "")
     about += f". It sees {width} x {height} pixels, {'in shades of grey' if channels == 1 else 'in colour'}."
-    claim = row.trained.main if row is not None else None
     if claim is None or claim.score.top1 is None:
         return about
-    count = claim.score.n
-    images = f"{count:,} test images" if count else "the test images"
+    images = f"{claim.score.n:,} test images" if claim.score.n else "the test images"
     published = "" if claim.is_measured else ", as published"
     return f"{about} It gets {claim.score.top1:.2f}% of {images} right{published}."
 
@@ -299,16 +299,15 @@ _PHOTOGRAPHS = {
 
 def _photographs(folder: Path) -> tuple[Sample, ...]:
     """Returns small copies of scikit-learn's photographs, if it is installed."""
-    from importlib.util import find_spec
-
     from PIL import Image
 
-    found = find_spec("sklearn")
-    origin = found.origin if found is not None else None
+    try:
+        originals = registry.resource("sklearn:datasets/images")
+    except ManifestError:
+        return ()
     samples = []
-    for name, (label, credit) in _PHOTOGRAPHS.items() if origin else ():
-        sample = Sample(f"examples/{name}", label, credit)
-        original = Path(origin or "").parent / "datasets" / "images" / name
+    for name, (label, credit) in _PHOTOGRAPHS.items():
+        sample, original = Sample(f"examples/{name}", label, credit), originals / name
         if not (folder / sample.file).is_file():
             if not original.is_file():
                 continue

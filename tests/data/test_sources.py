@@ -781,7 +781,7 @@ def test_imagenets_class_names_are_at_hand_without_timm_and_torchvision(monkeypa
 
 
 def test_a_missing_extra_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("zoo.data.readers.small_images.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install"):
         load("digits")
 

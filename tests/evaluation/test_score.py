@@ -290,7 +290,7 @@ def test_images_of_other_classes_alone_are_not_measured_on() -> None:
 
 
 NAMES_OF_IMAGENET = {"n02123045": "tabby", "n02099601": "golden retriever", "n07920052": "espresso"}
-"""As the ILSVRC2012 development kit has them: 281, 207 and 967 in the order of WordNet ids."""
+"""The WordNet ids of the classes 281, 207 and 967, from the ILSVRC2012 development kit."""
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -120,8 +120,9 @@ def train(
         chosen = training.change(former.recipe, settings, target.plugin)
     else:
         has_recipes = target.row.is_builtin or bool(target.plugin.recipes)
-        has_new_head_alone = BACKBONE in str((settings or {}).get("freeze", ""))
-        is_trained = init is not None and not has_new_head_alone
+        freeze = toml.read_value((settings or {}).get("freeze", ()))
+        has_new_part_alone = isinstance(freeze, Sequence) and BACKBONE in freeze  # other types are refused below
+        is_trained = init is not None and not has_new_part_alone
         own_recipe = _own_recipe(target.model, images, held_out is not None, is_trained, has_recipes)
         chosen = training.choose(target.plugin, target.model, images.name, recipe, settings, own=own_recipe)
     guide = None if teacher is None else pretrained.find_teacher(teacher)

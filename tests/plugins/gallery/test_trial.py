@@ -19,12 +19,14 @@ from support import browser, small_site
 from support.command import ask_warm
 
 import zoo
+from zoo import registry
 from zoo.data.image_file import read_image
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError
 from zoo.spec import Preprocess
+from zoo_gallery import facts, trial
 from zoo_gallery import site as gallery
-from zoo_gallery import trial
+from zoo_gallery.pages import Row
 from zoo_look.network import captured
 
 NETWORK = "resnet20.digits"
@@ -350,7 +352,7 @@ def test_the_pages_own_feature_maps_are_those_of_torch(page: Any, real: Path) ->
 @pytest.mark.slow
 @pytest.mark.may_skip
 def test_what_the_pages_own_answers_rest_on_is_what_look_finds(page: Any, real: Path) -> None:
-    """With onnxruntime-web itself. A covered pixel has 8 bits in the page: its gray is not quite the mean."""
+    """Runs onnxruntime-web itself. A covered pixel has 8 bits in the page: its gray is not quite the mean."""
     with browser.served(real) as address:
         page.goto(f"{address}try.html")
         page.locator("#controls").wait_for()
@@ -736,3 +738,14 @@ def test_networks_need_a_runtime_and_a_runtime_its_files(runtime: Path, tmp_path
     with pytest.raises(DataError, match=r"has no ort"):
         gallery.build(tmp_path / "site", ["zfnet"], tried=[NETWORK], runtime=tmp_path)
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(("name", "count"), [("dtp_mlp.mnist", "60,000"), ("dtp_mlp.mnist_50k", "50,000")])
+def test_the_page_states_the_training_images_of_the_protocol(name: str, count: str) -> None:
+    rows = {
+        trained.name: Row(page, trained)
+        for page in facts.pages(registry.current().models())
+        for trained in page.trained
+    }
+    words = trial._training("mnist", registry.current().find("dtp_mlp").model.preprocess, rows[name])
+    assert words.startswith(f"Trained on MNIST, {count} images.")

@@ -5,7 +5,6 @@ import math
 import tarfile
 import zipfile
 import zlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import torch
 from zoo.data.classes import class_names
 from zoo.data.image_set import ImageSet, check_labels, stratified_split
 from zoo.data.readers import parquet
-from zoo.errors import DataError, MissingExtraError
+from zoo.errors import DataError, ManifestError, MissingExtraError
+from zoo.registry import hooks
 from zoo.system import storage
 
 DIGITS_TEST_IMAGES = 360
@@ -41,10 +41,10 @@ def _digits_table() -> Any:
 
     Its file is read in place: importing scikit-learn takes longer than importing torch.
     """
-    spec = find_spec("sklearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError.of("The data set digits", "scikit-learn", "zoo-vision[data]")
-    file = Path(spec.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    try:
+        file = hooks.resource("sklearn:datasets/data/digits.csv.gz")
+    except ManifestError:
+        raise MissingExtraError.of("The data set digits", "scikit-learn", "zoo-vision[data]") from None
     if file.is_file():
         return np.loadtxt(file, np.int64, delimiter=",")
     from sklearn.datasets import load_digits  # a release that keeps its data elsewhere
