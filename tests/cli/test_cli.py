@@ -490,6 +490,7 @@ def test_info_says_how_images_are_prepared() -> None:
     assert "3 x 140 x 140, crop 1 (squash), bilinear" in told
     assert "turned as their EXIF says, and laid on white where they are transparent" in " ".join(told.split())
     assert "crop 0.875, bilinear" in ask("info", "resnet18.tv_in1k").stdout
+    assert "std [0.00392157, 0.00392157, 0.00392157]" in ask("info", "resnet8").stdout  # 1/255
 
 
 @pytest.mark.parametrize("takes_seconds", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -1,6 +1,6 @@
 """``zoo info``: all that is known of a model or of weights. Nothing here imports torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -214,6 +214,11 @@ def _input(preprocess: Preprocess) -> str:
     crop_mode = f" ({preprocess.crop_mode})" if preprocess.crop_mode != "center" else ""
     return (
         f"{shape}, crop {preprocess.crop_pct:g}{crop_mode}, {preprocess.interpolation}, "
-        f"mean {list(preprocess.mean)}, std {list(preprocess.std)}"
+        f"mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}"
         + (f", {preprocess.whitening} whitening" if preprocess.whitening != "none" else "")
     )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """Returns values with six digits: 1/255 in single precision has more than anyone reads."""
+    return f"[{', '.join(f'{value:.6g}' for value in values)}]"
