@@ -19,6 +19,7 @@ from zoo.errors import DataError, ExportError, MissingExtraError, ZooError
 from zoo.loading.create import as_network, info_of
 from zoo.modules.features import Taps
 from zoo.system import storage
+from zoo_export import rounding
 from zoo_export.formats import KEY, About, Calibration
 from zoo_export.graph import EXTRA, INPUT, OUTPUT, Graph, first_line, on_cpu
 from zoo_export.network import as_taken
@@ -211,7 +212,7 @@ def kept_full(model: Any) -> list[str]:
 def quantize(source: Path, target: Path, inputs: Tensor) -> None:
     """Writes the ONNX file ``source`` with int8 weights (by channel) and activations to ``target``, as QDQ nodes.
 
-    The nodes of :func:`kept_full` stay as they are.
+    The nodes of :func:`kept_full` stay as they are; biases make up for what rounded weights shift.
     """
     try:
         import onnx
@@ -222,6 +223,10 @@ def quantize(source: Path, target: Path, inputs: Tensor) -> None:
     ready = target.with_name(f"prepared-{target.name}")
     try:
         quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+        model = onnx.load(str(ready))
+        kept = kept_full(model)
+        rounding.correct_biases(model, inputs, kept)
+        onnx.save(model, str(ready))
         quantization.quantize_static(
             str(ready),
             str(target),
@@ -230,7 +235,7 @@ def quantize(source: Path, target: Path, inputs: Tensor) -> None:
             per_channel=True,
             activation_type=quantization.QuantType.QInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=kept_full(onnx.load(str(ready))),
+            nodes_to_exclude=kept,
         )
     except Exception as error:  # onnxruntime raises many kinds
         raise ExportError(f"onnxruntime cannot quantise this network: {first_line(error)}") from None

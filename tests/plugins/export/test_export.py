@@ -20,7 +20,7 @@ import zoo
 from zoo import data
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError, StorageError
 from zoo.spec import Preprocess
-from zoo_export import agreement, formats, graph, writers
+from zoo_export import agreement, formats, graph, rounding, writers
 from zoo_export.formats import Format
 from zoo_export.network import as_taken
 
@@ -425,3 +425,37 @@ def test_a_disk_without_room_is_said_in_words(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, before)
     assert "ulimit -f" in caught.value.hint
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(("groups", "of_input"), [(1, 4), (4, 1), (2, 2)])
+def test_biases_make_up_for_what_rounded_weights_shift(groups: int, of_input: int) -> None:
+    """Checked with torch's convolution: on the calibration images, means of channels are those of float32."""
+    onnx = pytest.importorskip("onnx", reason="needs zoo-vision[export]")
+    random = torch.Generator().manual_seed(0)
+    weights, bias = torch.randn(8, of_input, 3, 3, generator=random), torch.randn(8, generator=random)
+    weights[3] = 0  # a dead channel has no scale
+    levels = torch.rand(12, 4, 1, 1, generator=random) + torch.arange(4).view(4, 1, 1)
+    images = levels.expand(-1, -1, 5, 5).contiguous()
+    helper, tensor = onnx.helper, onnx.numpy_helper.from_array
+    node = helper.make_node("Conv", ["images", "w", "b"], ["y"], name="conv", group=groups)
+    ends = [
+        helper.make_tensor_value_info(name, 1, ["n", *size]) for name, size in (("images", (4, 5, 5)), ("y", (8, 3, 3)))
+    ]
+    constants = [tensor(weights.numpy(), "w"), tensor(bias.numpy(), "b")]
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(
+        helper.make_graph([node], "one", ends[:1], ends[1:], constants), opset_imports=opset, ir_version=8
+    )
+    untouched = model.SerializeToString()
+    rounding.correct_biases(model, images, ["conv"])
+    assert model.SerializeToString() == untouched, "it stays in float32"
+    rounding.correct_biases(model, images, [])
+    found = {entry.name: torch.tensor(onnx.numpy_helper.to_array(entry)) for entry in model.graph.initializer}
+    changed = found[model.graph.node[0].input[2]]
+    scale = weights.flatten(1).abs().amax(1).clamp(min=1e-9)[:, None, None, None] / 127
+    rounded = (weights / scale).round() * scale
+    means = nn.functional.conv2d(images, weights, bias, groups=groups).mean((0, 2, 3))
+    before = nn.functional.conv2d(images, rounded, bias, groups=groups).mean((0, 2, 3))
+    after = nn.functional.conv2d(images, rounded, changed, groups=groups).mean((0, 2, 3))
+    assert (before - means).abs().max() > 1e-3
+    assert (after - means).abs().max() < 1e-5
