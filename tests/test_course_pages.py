@@ -58,6 +58,12 @@ def test_both_languages_have_the_same_code_figures_and_commands(page: Path) -> N
     assert len(re.findall(r"[ぁ-んァ-ヶ一-龠]", japanese)) > 400
 
 
+def test_the_course_names_every_experiment_and_no_other() -> None:
+    for folder in notebooks.LANGUAGES.values():
+        text = " ".join(" ".join(page.read_text(encoding="utf-8").split()) for page in folder.glob("*.md"))
+        assert {*re.findall(r"`zoo experiment (\w+)", text)} - {"list"} == {*zoo.experiment.experiments()}
+
+
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
 def test_a_chapter_asks_the_question_that_the_command_checks(page: Path) -> None:
     name = page.stem.partition("-")[2]
