@@ -53,7 +53,7 @@ def test_both_languages_have_the_same_code_figures_and_commands(page: Path) -> N
     assert blocks(english)
     assert blocks(english) == blocks(japanese)
     assert figures(page)
-    assert figures(page) == [Path(str(figure).replace("/figures/ja/", "/figures/")) for figure in figures(other)]
+    assert [figure.name for figure in figures(page)] == [figure.name for figure in figures(other)]
     assert commands(english) == commands(japanese)
     assert len(re.findall(r"[ぁ-んァ-ヶ一-龠]", japanese)) > 400
 
