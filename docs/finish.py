@@ -1,8 +1,9 @@
 """Finishes the site that zensical wrote in build/docs: ``python docs/finish.py [FOLDER]``, as ``make docs`` does.
 
 Pages get a description, a card for shared links and a policy on what they may load; the search learns other spellings;
-the first page links the networks that are there. ``SITE_ADDRESS`` is where the site will be: cards need it for their
-picture. ``SITE_VERSIONS=1`` shows a menu of the versions that ``versions.json`` lists, one folder above the site.
+the first page links the networks that are there, and chapters share files with the gallery. ``SITE_ADDRESS`` is where
+the site will be: cards need it for their picture. ``SITE_VERSIONS=1`` shows a menu of the versions that
+``versions.json`` lists, one folder above the site.
 """
 
 import base64
@@ -17,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CARD = "screenshots/card.png"
+SHARED = ("network.mjs", "digits.bin")
+"""Files of the gallery that a chapter's page loads, too."""
 NOT_FOUND = "404.html"
 _SPACES = re.compile(r"\s+")
 
@@ -135,6 +138,9 @@ def finish(site: Path, *, address: str = "", has_versions: bool = False) -> None
     """Finishes ``site`` in place, but for the gallery in it, which has its own heads."""
     spell(site)
     shutil.copy(ROOT / "docs" / ".theme" / NOT_FOUND, site / NOT_FOUND)
+    (site / "javascripts").mkdir(exist_ok=True)
+    for name in SHARED:
+        shutil.copy(ROOT / "plugins" / "zoo_gallery" / "assets" / name, site / "javascripts")
     for file in sorted(site.rglob("*.html")):
         place = file.relative_to(site).as_posix()
         page = file.read_text(encoding="utf-8")

@@ -53,9 +53,15 @@ def test_both_languages_have_the_same_code_figures_and_commands(page: Path) -> N
     assert blocks(english)
     assert blocks(english) == blocks(japanese)
     assert figures(page)
-    assert figures(page) == [Path(str(figure).replace("/figures/ja/", "/figures/")) for figure in figures(other)]
+    assert [figure.name for figure in figures(page)] == [figure.name for figure in figures(other)]
     assert commands(english) == commands(japanese)
     assert len(re.findall(r"[ぁ-んァ-ヶ一-龠]", japanese)) > 400
+
+
+def test_the_course_names_every_experiment_and_no_other() -> None:
+    for folder in notebooks.LANGUAGES.values():
+        text = " ".join(" ".join(page.read_text(encoding="utf-8").split()) for page in folder.glob("*.md"))
+        assert {*re.findall(r"`zoo experiment (\w+)", text)} - {"list"} == {*zoo.experiment.experiments()}
 
 
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
@@ -109,12 +115,69 @@ def test_the_table_of_alexnet_has_the_sizes_of_the_network_and_of_the_formula(fo
         assert first == [kernel, stride]
 
 
+QUOTED = {
+    "03-alexnet": {
+        "Krizhevsky et al. 2012, section 6: seven networks, one in validation, the second best": "15.3 18.2 26.2",
+    },
+    "04-zfnet": {"Zeiler and Fergus 2013, table 2: top-1 of AlexNet and of the changed one": "40.7 38.4"},
+    "05-vgg": {"Simonyan and Zisserman 2014, table 3: C, D and E trained at 256 to 512 pixels": "8.8 8.1 8.0"},
+    "06-googlenet": {
+        "Szegedy et al. 2014, table 3 and section 8: one network on 144 crops (7.89), seven, and VGG": "7.9 6.67 7.32",
+        "Simonyan and Zisserman 2014, table 5: D, dense and many crops": "7.2",
+        "Szegedy et al. 2014, section 5: the weight of the auxiliary losses": "0.3",
+    },
+    "08-resnet": {"He et al. 2015, table 5: six networks on test images": "3.57"},
+    "11-ror": {"Zhang et al. 2016: RoR-3-164 with stochastic depth": "4.86"},
+    "13-targetprop": {"Lee et al. 2014, table 1: by target propagation, by backpropagation": "98.06 98.14"},
+    "15-fooling": {"Goodfellow et al. 2014, figure 1: epsilon, and the gibbon's confidence in per cent": "0.007 99.3"},
+}
+"""Figures of papers by the chapter that quotes them."""
+
+
+@pytest.mark.parametrize("folder", notebooks.LANGUAGES.values(), ids=notebooks.LANGUAGES)
+def test_chapters_quote_the_figures_of_the_papers(folder: Path) -> None:
+    for chapter, quotes in QUOTED.items():
+        text = (folder / f"{chapter}.md").read_text(encoding="utf-8")
+        numbers = re.findall(r"\d+(?:\.\d+)?", text)
+        for source, figures in quotes.items():
+            assert {*figures.split()} <= {*numbers}, (chapter, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    {
+        "alexnet": "1.4 0.4 1",  # sections 3.3, 3.4 and 4.1
+        "zfnet": "1.7",  # table 2: 18.2 to 16.5
+        "vgg": "7 19",  # section 4.1
+        "degradation": "56 20",  # as the lecture has it; figure 6
+        "stochastic_depth": "110 1.2 500",  # table 1: 6.41 to 5.23
+        "ror": "164 5.04 5.02 4.67 4.51",  # table V
+        "lineage": "15.3 6.67 3.57",  # the three challenges
+        "targetprop": "98.06 98.14",  # table 1
+    }.items(),
+)
+def test_experiments_quote_the_figures_of_the_papers(name: str, figures: str) -> None:
+    about = zoo.experiment.experiment(name)
+    said = f"{about.lecture} {about.paper}"
+    assert {*figures.split()} <= {*re.findall(r"\d+(?:\.\d+)?", said)}
+
+
+def test_ratios_that_chapters_quote_are_those_of_the_networks() -> None:
+    """A twentieth (chapter 6), a third fewer (chapter 9), and fewer multiply-adds than VGG-16 (chapter 8)."""
+    about = {name: zoo.info(name) for name in ("vgg16", "googlenet", "resnet152")}
+    assert about["vgg16"]["params"] / about["googlenet"]["params"] == pytest.approx(20, rel=0.05)
+    assert about["resnet152"]["macs"] < about["vgg16"]["macs"]
+    small = [zoo.info(name)["params"] for name in ("densenet_bc_40_12", "resnet20")]
+    assert small[0] / small[1] == pytest.approx(2 / 3, rel=0.05)
+
+
 @pytest.mark.parametrize("folder", notebooks.LANGUAGES.values(), ids=notebooks.LANGUAGES)
 def test_the_table_of_vgg_has_the_layers_and_parameters_of_the_networks(folder: Path) -> None:
     from torch import nn
 
     table = [row[1:] for row in rows(folder / "05-vgg.md", "A-LRN")]
-    _, _, names, depths, *blocks, millions, _ = table
+    _, _, names, depths, *blocks, millions, errors = table
+    assert [*map(float, errors)] == [10.4, 10.5, 9.9, 9.4, 8.8, 9.0]  # the paper's table 3, S = Q = 256
     for column, name in enumerate(names):
         network = zoo.create(name.strip("`"), device="meta")
         kernels = [str(layer.kernel_size[0]) for layer in network.features if isinstance(layer, nn.Conv2d)]

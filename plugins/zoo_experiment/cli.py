@@ -77,7 +77,7 @@ def _list(as_json: bool) -> None:
     rows = []
     for name, about in experiments.experiments().items():
         outcome = experiments.published(name) if about.is_published else None
-        ways = [way for way, plan in (("quick", about.quick), ("full", about.full)) if plan is not None]
+        ways = ["quick", "full"] if about.quick is not None else ["full"]
         rows.append((name, about, outcome, ways))
     if as_json:
         print_json(
@@ -88,11 +88,11 @@ def _list(as_json: bool) -> None:
         )
         return
     for name, about, outcome, ways in rows:
-        came_out = outcome.verdict if outcome else "not published" if ways else "not there yet"
+        came_out = outcome.verdict if outcome else "not published"
         echo(f"{name}: {about.question}")
         echo(f"  lecture   {about.lecture}")
         echo(f"  paper     {about.paper} ({about.source})")
-        echo(f"  came out  {came_out}" + (f" (trains {', '.join('--' + way for way in ways)})" if ways else ""))
+        echo(f"  came out  {came_out} (trains {', '.join('--' + way for way in ways)})")
 
 
 def _facts(about: Experiment) -> dict[str, str]:

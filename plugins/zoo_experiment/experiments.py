@@ -7,7 +7,7 @@ claims compare two rows. Results come from the plan itself and the manifests (:f
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import fmean, median_low, stdev
@@ -36,6 +36,9 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         recipe: A recipe of its family, in place of the plan's.
         settings: Fields of the recipe that change, beside the plan's.
         at: More arguments with which the trained network is scored, such as FractalNet's ``column``.
+        init: Weights to start from.
+        classifier: A classifier of :mod:`zoo.classifiers`, fitted to the features of the network as it is, in place of
+            a training.
         weights: Weights whose score in the manifest is the published one.
         top1: The published top-1 of each training, in per cent, where no such weights ship.
         train: The top-1 of the last epoch's training images, in per cent.
@@ -46,6 +49,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: str = ""
     settings: dict[str, Any] = {}
     at: dict[str, Any] = {}
+    init: str = ""
+    classifier: str = ""
     weights: str = ""
     top1: list[float] = []
     train: float | None = None
@@ -91,10 +96,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def training(self, row: Row, seed: int) -> dict[str, Any]:
-        """Returns the arguments of :func:`zoo.train` that decide the result."""
+        """Returns the arguments of :func:`zoo.train` that decide the result; a classifier is no such training."""
         settings = {**self.settings, **row.settings, "seed": seed}
         recipe = row.recipe or self.recipe or None
-        return {"name": row.model, "data": self.data, "args": row.args, "recipe": recipe, "settings": settings}
+        init = {"init": row.init} if row.init else {}
+        return {"name": row.model, "data": self.data, "args": row.args, "recipe": recipe, "settings": settings, **init}
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,14 +120,14 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lecture: str
     paper: str
     source: str
-    full: Plan | None = None
+    full: Plan
     quick: Plan | None = None
     note: str = ""
 
     @property
     def is_published(self) -> bool:
         """Whether any result is stored."""
-        return self.full is not None and any(row.weights or row.top1 for row in self.full.rows.values())
+        return any(row.weights or row.top1 for row in self.full.rows.values())
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -244,7 +250,7 @@ def published(name: str) -> Outcome:
         'holds'
     """
     about = experiment(name)
-    if about.full is None or not about.is_published:
+    if not about.is_published:
         raise SpecError(f"No results of {name} are published.", hint=_instead(name, about))
     plan = about.full
     scores = {label: _stored(row, plan) for label, row in plan.rows.items() if row.weights or row.top1}
@@ -344,14 +350,8 @@ def _verdict(claim: Claim, of: _Comparison, p: float | None, noise: float) -> Ve
 
 
 def _instead(name: str, about: Experiment) -> str:
-    ways = [f"--{how}" for how, is_there in _ways(about) if is_there]
-    return f"zoo experiment {name} {' or '.join(ways)}" if ways else "It is not there yet: zoo experiment list."
-
-
-def _ways(about: Experiment) -> Iterator[tuple[str, bool]]:
-    yield "published", about.is_published
-    yield "quick", about.quick is not None
-    yield "full", about.full is not None
+    ways = {"published": about.is_published, "quick": about.quick is not None, "full": True}
+    return f"zoo experiment {name} {' or '.join(f'--{how}' for how, is_there in ways.items() if is_there)}"
 
 
 def _stored(row: Row, plan: Plan) -> Score:
@@ -381,11 +381,17 @@ def _together(runs: Sequence[_Run]) -> Score:
 
 
 def _carry_out(plan: Plan, row: Row, seed: int, output: Path) -> _Run:
-    """Trains a row unless that is done, and scores it unless that is done."""
+    """Trains or fits a row unless that is done, and scores it unless that is done."""
+    arguments = plan.training(row, seed)
+    if row.classifier:
+        directory = output / f"{row.model}-{_digest({**arguments, 'classifier': row.classifier})}"
+        return _scored(directory / "score.json", lambda: _classify(plan, row, seed))
+    return _train(plan, row, arguments, output / f"{row.model}-{_digest(arguments)}")
+
+
+def _train(plan: Plan, row: Row, arguments: dict[str, Any], directory: Path) -> _Run:
     from zoo import create, data, evaluate, train
 
-    arguments = plan.training(row, seed)
-    directory = output / f"{row.model}-{_digest(arguments)}"
     is_finished = (directory / "model.safetensors").exists()
     if not is_finished and not (directory / DIVERGED).exists():
         try:
@@ -403,11 +409,29 @@ def _carry_out(plan: Plan, row: Row, seed: int, output: Path) -> _Run:
     if held_out:
         return _Run(round(log[-1]["val_top1"] * held_out / 100), held_out, curve)
     file = directory / (f"score-{_digest(row.at)}.json" if row.at else "score.json")
+    run = _scored(file, lambda: evaluate(create(str(directory), **row.at), plan.data))
+    return msgspec.structs.replace(run, curve=curve)
+
+
+def _classify(plan: Plan, row: Row, seed: int) -> Any:
+    """Fits the row's classifier to features of the training images, and scores it on those of the test images."""
+    import torch
+
+    from zoo import classifiers, create, features
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create(row.init or row.model, **row.args)
+    train, test = (features(network, plan.data, split) for split in ("train", "test"))
+    return classifiers.classify(train, test, row.classifier)
+
+
+def _scored(file: Path, score: Callable[[], Any]) -> _Run:
+    """Returns what ``file`` says, or else ``score()``, whose ``correct`` and ``n`` are written there."""
     if not file.exists():
-        report = evaluate(create(str(directory), **row.at), plan.data)
+        report = score()
         storage.replace(file, json.dumps({"correct": report.correct, "n": report.n}).encode())
-    score = json.loads(file.read_text(encoding="utf-8"))
-    return _Run(score["correct"], score["n"], curve)
+    return msgspec.json.decode(file.read_bytes(), type=_Run)
 
 
 def _digest(value: Any) -> str:

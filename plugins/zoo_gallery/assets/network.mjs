@@ -1,25 +1,10 @@
 // A small network with its gradients: 5 x 5 convolution with padding, ReLU, 2 x 2 maximum, linear layer. Its input is an
-// image of 8 x 8 values in 0 to 1. Parameters are Float64Arrays in PyTorch's order.
+// image of `channels` maps of `side` x `side` values. Parameters are Float64Arrays in PyTorch's order.
 
-const SIDE = 8;
 const REACH = 2;
-const KERNEL = 2 * REACH + 1;
-const PADDED = SIDE + 2 * REACH;
-const POOLED = SIDE / 2;
+export const KERNEL = 2 * REACH + 1;
 export const FILTERS = 12;
 export const CLASSES = 10;
-const PLACES = POOLED * POOLED;
-const FEATURES = FILTERS * PLACES;
-
-export const SIZES = {
-  "conv.weight": FILTERS * KERNEL * KERNEL,
-  "conv.bias": FILTERS,
-  "linear.weight": CLASSES * FEATURES,
-  "linear.bias": CLASSES,
-};
-
-export const zeros = () =>
-  Object.fromEntries(Object.entries(SIZES).map(([name, size]) => [name, new Float64Array(size)]));
 
 // Random numbers in 0 to 1 that a seed repeats (mulberry32).
 export function generator(seed) {
@@ -32,98 +17,129 @@ export function generator(seed) {
   };
 }
 
-// PyTorch's default: uniform between plus and minus one over the root of a unit's inputs.
-export function initial(random) {
-  const parameters = zeros();
-  for (const [name, values] of Object.entries(parameters)) {
-    const bound = 1 / Math.sqrt(name.startsWith("conv") ? KERNEL * KERNEL : FEATURES);
-    for (let i = 0; i < values.length; i++) values[i] = (2 * random() - 1) * bound;
-  }
-  return parameters;
-}
+// What computes with a network for images of this shape: `initial`, `zeros`, `maps`, `predict`, `lossAndGradients`.
+export function networkFor({ channels, side }) {
+  const padding = side + 2 * REACH;
+  const pooled = side / 2;
+  const places = pooled * pooled;
+  const features = FILTERS * places;
+  const weights = channels * KERNEL * KERNEL; // of a filter
 
-function pad(image) {
-  const padded = new Float64Array(PADDED * PADDED);
-  for (let y = 0; y < SIDE; y++) padded.set(image.subarray(y * SIDE, (y + 1) * SIDE), (y + REACH) * PADDED + REACH);
-  return padded;
-}
+  const sizes = {
+    "conv.weight": FILTERS * weights,
+    "conv.bias": FILTERS,
+    "linear.weight": CLASSES * features,
+    "linear.bias": CLASSES,
+  };
+  const zeros = () => Object.fromEntries(Object.entries(sizes).map(([name, size]) => [name, new Float64Array(size)]));
 
-function convolve(padded, kernel, offset, bias, start) {
-  let sum = bias;
-  for (let y = 0; y < KERNEL; y++) {
-    for (let x = 0; x < KERNEL; x++) sum += kernel[offset + y * KERNEL + x] * padded[start + y * PADDED + x];
-  }
-  return sum;
-}
-
-// The features, after the maximum and ReLU, and the place in the padded image that each comes from.
-function extract(parameters, padded) {
-  const values = new Float64Array(FEATURES);
-  const places = new Int32Array(FEATURES);
-  for (let filter = 0; filter < FILTERS; filter++) {
-    const [offset, bias] = [filter * KERNEL * KERNEL, parameters["conv.bias"][filter]];
-    for (let cell = 0; cell < PLACES; cell++) {
-      const corner = 2 * Math.floor(cell / POOLED) * PADDED + 2 * (cell % POOLED);
-      let best = 0; // ReLU: a maximum below zero is zero
-      for (const start of [corner, corner + 1, corner + PADDED, corner + PADDED + 1]) {
-        const value = convolve(padded, parameters["conv.weight"], offset, bias, start);
-        if (value > best) [best, places[filter * PLACES + cell]] = [value, start];
-      }
-      values[filter * PLACES + cell] = best;
+  // PyTorch's default: uniform between plus and minus one over the root of a unit's inputs.
+  function initial(random) {
+    const parameters = zeros();
+    for (const [name, values] of Object.entries(parameters)) {
+      const bound = 1 / Math.sqrt(name.startsWith("conv") ? weights : features);
+      for (let i = 0; i < values.length; i++) values[i] = (2 * random() - 1) * bound;
     }
+    return parameters;
   }
-  return { values, places };
-}
 
-function classify(parameters, features) {
-  const scores = Float64Array.from(parameters["linear.bias"]);
-  for (let k = 0; k < CLASSES; k++) {
-    for (let i = 0; i < FEATURES; i++) scores[k] += parameters["linear.weight"][k * FEATURES + i] * features[i];
-  }
-  return scores;
-}
-
-export const logits = (parameters, image) => classify(parameters, extract(parameters, pad(image)).values);
-
-export function predict(parameters, image) {
-  const scores = logits(parameters, image);
-  return scores.indexOf(Math.max(...scores));
-}
-
-// The mean cross-entropy of `images` with `labels`, and its gradient in every parameter.
-export function lossAndGradients(parameters, images, labels) {
-  const gradients = zeros();
-  let loss = 0;
-  images.forEach((image, number) => {
-    const padded = pad(image);
-    const { values, places } = extract(parameters, padded);
-    const scores = classify(parameters, values);
-    const largest = Math.max(...scores);
-    const powers = scores.map((score) => Math.exp(score - largest));
-    const sum = powers.reduce((total, power) => total + power, 0);
-    loss += (Math.log(sum) + largest - scores[labels[number]]) / images.length;
-
-    const byFeature = new Float64Array(FEATURES);
-    for (let k = 0; k < CLASSES; k++) {
-      const error = (powers[k] / sum - (k === labels[number])) / images.length;
-      gradients["linear.bias"][k] += error;
-      for (let i = 0; i < FEATURES; i++) {
-        gradients["linear.weight"][k * FEATURES + i] += error * values[i];
-        byFeature[i] += error * parameters["linear.weight"][k * FEATURES + i];
-      }
+  function pad(image) {
+    const padded = new Float64Array(channels * padding * padding);
+    for (let row = 0; row < channels * side; row++) {
+      const [channel, y] = [Math.floor(row / side), row % side];
+      padded.set(image.subarray(row * side, (row + 1) * side), (channel * padding + y + REACH) * padding + REACH);
     }
-    for (let i = 0; i < FEATURES; i++) {
-      if (values[i] === 0) continue;
-      const filter = Math.floor(i / PLACES);
-      gradients["conv.bias"][filter] += byFeature[i];
+    return padded;
+  }
+
+  function convolve(padded, kernel, offset, bias, start) {
+    let sum = bias;
+    for (let channel = 0; channel < channels; channel++) {
       for (let y = 0; y < KERNEL; y++) {
-        for (let x = 0; x < KERNEL; x++) {
-          gradients["conv.weight"][(filter * KERNEL + y) * KERNEL + x] += byFeature[i] * padded[places[i] + y * PADDED + x];
+        const [k, p] = [offset + (channel * KERNEL + y) * KERNEL, start + (channel * padding + y) * padding];
+        for (let x = 0; x < KERNEL; x++) sum += kernel[k + x] * padded[p + x];
+      }
+    }
+    return sum;
+  }
+
+  // The features, after the maximum and ReLU, and the place in the padded image that each comes from.
+  function extract(parameters, padded) {
+    const values = new Float64Array(features);
+    const origins = new Int32Array(features);
+    for (let filter = 0; filter < FILTERS; filter++) {
+      const [offset, bias] = [filter * weights, parameters["conv.bias"][filter]];
+      for (let cell = 0; cell < places; cell++) {
+        const corner = 2 * Math.floor(cell / pooled) * padding + 2 * (cell % pooled);
+        let best = 0; // ReLU: a maximum below zero is zero
+        for (const start of [corner, corner + 1, corner + padding, corner + padding + 1]) {
+          const value = convolve(padded, parameters["conv.weight"], offset, bias, start);
+          if (value > best) [best, origins[filter * places + cell]] = [value, start];
+        }
+        values[filter * places + cell] = best;
+      }
+    }
+    return { values, origins };
+  }
+
+  function classify(parameters, values) {
+    const scores = Float64Array.from(parameters["linear.bias"]);
+    for (let k = 0; k < CLASSES; k++) {
+      for (let i = 0; i < features; i++) scores[k] += parameters["linear.weight"][k * features + i] * values[i];
+    }
+    return scores;
+  }
+
+  // The map of each filter after the maximum and ReLU, side / 2 wide.
+  function maps(parameters, image) {
+    const { values } = extract(parameters, pad(image));
+    return Array.from({ length: FILTERS }, (_, filter) => values.subarray(filter * places, (filter + 1) * places));
+  }
+
+  const logits = (parameters, image) => classify(parameters, extract(parameters, pad(image)).values);
+
+  function predict(parameters, image) {
+    const scores = logits(parameters, image);
+    return scores.indexOf(Math.max(...scores));
+  }
+
+  // The mean cross-entropy of `images` with `labels`, and its gradient in every parameter.
+  function lossAndGradients(parameters, images, labels) {
+    const gradients = zeros();
+    let loss = 0;
+    images.forEach((image, number) => {
+      const padded = pad(image);
+      const { values, origins } = extract(parameters, padded);
+      const scores = classify(parameters, values);
+      const largest = Math.max(...scores);
+      const powers = scores.map((score) => Math.exp(score - largest));
+      const sum = powers.reduce((total, power) => total + power, 0);
+      loss += (Math.log(sum) + largest - scores[labels[number]]) / images.length;
+
+      const byFeature = new Float64Array(features);
+      for (let k = 0; k < CLASSES; k++) {
+        const error = (powers[k] / sum - (k === labels[number])) / images.length;
+        gradients["linear.bias"][k] += error;
+        for (let i = 0; i < features; i++) {
+          gradients["linear.weight"][k * features + i] += error * values[i];
+          byFeature[i] += error * parameters["linear.weight"][k * features + i];
         }
       }
-    }
-  });
-  return { loss, gradients };
+      for (let i = 0; i < features; i++) {
+        if (values[i] === 0) continue;
+        const filter = Math.floor(i / places);
+        gradients["conv.bias"][filter] += byFeature[i];
+        for (let weight = 0; weight < weights; weight++) {
+          const [row, x] = [Math.floor(weight / KERNEL), weight % KERNEL];
+          const place = origins[i] + (Math.floor(row / KERNEL) * padding + (row % KERNEL)) * padding + x;
+          gradients["conv.weight"][filter * weights + weight] += byFeature[i] * padded[place];
+        }
+      }
+    });
+    return { loss, gradients };
+  }
+
+  return { channels, side, initial, zeros, logits, maps, predict, lossAndGradients };
 }
 
 // A step of stochastic gradient descent, as torch.optim.SGD takes it; changes `parameters` and `velocities`.

@@ -1,11 +1,12 @@
 // Trains the network of network.mjs on digits, and draws what it learns.
 
-import { FILTERS, descend, generator, initial, lossAndGradients, predict, zeros } from "./network.mjs";
+import { FILTERS, descend, generator, networkFor } from "./network.mjs";
 import { paint } from "./paint.mjs";
 
 const [TRAINING, TEST, PIXELS] = [1437, 360, 64]; // scikit-learn's digits, as zoo.data splits them
 const [BATCH, MOMENTUM, STEPS_A_FRAME, MOST_EPOCHS] = [32, 0.9, 5, 50];
 const EPOCH = Math.ceil(TRAINING / BATCH);
+const { initial, lossAndGradients, maps, predict, zeros } = networkFor({ channels: 1, side: 8 });
 
 const at = (id) => document.getElementById(id);
 const bytes = new Uint8Array(await (await fetch(new URL("digits.bin", import.meta.url))).arrayBuffer());
@@ -108,6 +109,11 @@ function show() {
   [...at("filters").children].forEach((canvas, number) =>
     paint(canvas, [...filters.subarray(number * 25, number * 25 + 25)].map((value) => 0.5 + value / largest / 2), 5),
   );
+  const seen = maps(run.parameters, images[TRAINING]);
+  const strongest = Math.max(...seen.map((map) => Math.max(...map)), 1e-9);
+  const [image, ...answered] = at("maps").children;
+  paint(image, [...images[TRAINING]], 8);
+  answered.forEach((canvas, number) => paint(canvas, [...seen[number]].map((value) => value / strongest), 4));
   at("mistakes-title").textContent = `Mistakes: ${wrong.length} of ${TEST}`;
   at("mistakes").replaceChildren(
     ...wrong.slice(0, 12).map((number) => {
@@ -127,11 +133,17 @@ function note() {
   at("status").textContent = `Epoch ${epoch}: ${accuracy.toFixed(1)}% of the test images are right.`;
 }
 
-for (let number = 1; number <= FILTERS; number++) {
+function addPicture(id, label) {
   const canvas = make("canvas", { className: "filter" });
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Filter ${number}`);
-  at("filters").append(canvas);
+  canvas.setAttribute("aria-label", label);
+  at(id).append(canvas);
+}
+
+addPicture("maps", "The first test image");
+for (let number = 1; number <= FILTERS; number++) {
+  addPicture("filters", `Filter ${number}`);
+  addPicture("maps", `Map of filter ${number}`);
 }
 at("start").addEventListener("click", () => (isRunning ? pause() : start()));
 at("reset").addEventListener("click", reset);

@@ -109,22 +109,27 @@ def test_rows_name_models_arguments_recipes_and_settings_that_exist(plan: Plan) 
     for row in plan.rows.values():
         row_of_model = registry.current().find(row.model)
         arguments = plan.training(row, 0)
+        assert plan.n or not row.top1
+        if row.classifier:
+            assert row.classifier in zoo.classifiers.CLASSIFIERS
+            assert (row.recipe, row.settings, row.at) == ("", {}, {})
+            assert not row.init or registry.current().find(row.init).weights is not None
+            trainings.append((row.model, row.args, row.init, row.classifier))
+            continue
         recipe = training.choose(
             row_of_model.plugin, row_of_model.model, plan.data, arguments["recipe"], arguments["settings"]
         )
         assert not hooks.undeclared_args(row_of_model.model, {**row.args, **row.at})
         trainings.append((row.model, row.args, row.at, msgspec.json.encode(recipe)))
-        assert plan.n or not row.top1
     assert all(trainings.count(it) == 1 for it in trainings), "two rows are the same training"
 
 
 def test_the_full_version_is_the_training_of_the_weights_whose_score_it_shows() -> None:
     checked = 0
     for about in ALL.values():
-        for row in about.full.rows.values() if about.full else ():
+        for row in about.full.rows.values():
             if not row.weights:
                 continue
-            assert about.full is not None
             record = safetensors_file.metadata(ROOT / "weights_manifest/embedded" / f"{row.weights}.safetensors")["run"]
             arguments = about.full.training(row, record["recipe"]["seed"])
             plugin = registry.current().find(row.model).plugin
@@ -159,14 +164,15 @@ def test_degradation_holds_by_the_scores_of_the_manifests() -> None:
     assert answer["scores"]["plain56"]["top1"] == [pytest.approx(81.27, abs=0.005)]  # docs/scores.md: 8,111 of 9,980
 
 
-def test_the_list_names_what_came_out_and_what_is_not_there_yet() -> None:
+def test_the_list_names_what_came_out_and_what_can_be_trained() -> None:
     text = printed("experiment", "list")
     assert len(text.split("came out")) == 1 + len(ALL)
     assert "He et al. 2015" in text
-    assert "came out  not there yet" in text
+    assert "came out  not published (trains --quick, --full)" in text
     rows = {row["experiment"]: row for row in told("experiment")}
     assert rows["degradation"]["came_out"] == "holds"
-    assert (rows["transfer"]["came_out"], rows["transfer"]["versions"]) == (None, [])
+    assert (rows["shortcuts"]["came_out"], rows["shortcuts"]["versions"]) == (None, ["quick", "full"])
+    assert rows["densenet"]["versions"] == ["full"]
 
 
 def test_what_is_not_there_is_refused_with_what_is() -> None:
@@ -175,8 +181,8 @@ def test_what_is_not_there_is_refused_with_what_is() -> None:
     assert "zoo experiment shortcuts --quick or --full" in done.stderr
     assert "Did you mean degradation" in ask_warm("experiment", "degredation").stderr
     assert "--seeds belongs to" in ask_warm("experiment", "degradation", "--seeds", "2").stderr
-    done = ask_warm("experiment", "transfer", "--quick")
-    assert "not there yet" in done.stderr
+    done = ask_warm("experiment", "densenet", "--quick")
+    assert "zoo experiment densenet --published or --full" in done.stderr
 
 
 def test_a_figure_is_drawn_the_same_at_every_call(tmp_path: Path) -> None:
@@ -203,7 +209,7 @@ SMALL = Plan(
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> str:
-    about = Experiment("Does it help?", "It does.", "It does.", "Nobody", quick=SMALL)
+    about = Experiment("Does it help?", "It does.", "It does.", "Nobody", full=SMALL, quick=SMALL)
     monkeypatch.setattr(experiments, "experiments", lambda: {"small": about})
     return "small"
 
@@ -232,6 +238,44 @@ def test_a_stopped_experiment_goes_on_where_it_was_and_trains_nothing_twice(smal
 
 def _epochs(run: Path) -> int:
     return int(json.loads((run / "config.json").read_text(encoding="utf-8"))["recipe"]["epochs"])
+
+
+def test_a_fitted_row_is_what_features_and_classify_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = {
+        "learned": Row("resnet20", init="resnet20.digits", classifier="logistic"),
+        "random": Row("resnet8", classifier="logistic"),
+    }
+    plan = Plan("digits", rows, [Claim("learned", "random")])
+    monkeypatch.setattr(experiments, "experiments", lambda: {"fit": Experiment("", "", "", "", full=plan)})
+    expected = {}
+    for label, model in (("learned", ["resnet20.digits"]), ("random", ["resnet8", "--untrained"])):
+        files = [tmp_path / f"{label}-{split}.safetensors" for split in ("train", "test")]
+        for file, split in zip(files, ("train", "test"), strict=True):
+            told("features", *model, "--data", "digits", "--split", split, "-o", file)
+        expected[label] = told("classify", *files, "--classifier", "logistic")["correct"]
+    outcome = experiments.run("fit", "full", output=tmp_path / "runs")
+    assert {label: score.correct for label, score in outcome.scores.items()} == {
+        label: [correct] for label, correct in expected.items()
+    }
+    assert expected["learned"] > expected["random"]
+    kept = next((tmp_path / "runs").glob("resnet20-*/score.json"))
+    kept.write_text('{"correct": 7, "n": 360}', encoding="utf-8")
+    assert experiments.run("fit", "full", output=tmp_path / "runs").scores["learned"].correct == [7]  # not fitted twice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hmax", "transfer"])
+def test_quick_versions_without_gradients_decide(name: str, tmp_path: Path) -> None:
+    answer = told("experiment", name, "--quick", "--seeds", "2", "-o", tmp_path)
+    scores = {label: score["top1"] for label, score in answer["scores"].items()}
+    assert {len(top1) for top1 in scores.values()} == {2}
+    assert min(min(top1) for top1 in scores.values()) > 80
+    if name == "hmax":
+        assert len({*scores["40 prototypes"]}) == 2  # another draw
+    else:
+        assert len({*scores["CIFAR-10's features"]}) == 1
+        assert len({*scores["random weights"]}) == 2
+        assert answer["verdict"] == "does not hold"  # HOG reads strokes better
 
 
 @pytest.mark.slow

@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from support import gallery_digits
 from torch import Tensor, nn
 
-import zoo
-
 SAME = 1e-9
 """Both compute in double precision."""
 
-STEPS = """async ([parameters, images, labels, rate, momentum, steps]) => {
-  const network = await import(new URL("assets/network.mjs", document.baseURI).href);
+STEPS = """async ([shape, parameters, images, labels, rate, momentum, steps]) => {
+  const { networkFor, descend } = await import(new URL("assets/network.mjs", document.baseURI).href);
+  const network = networkFor(shape);
   for (const name of Object.keys(parameters)) parameters[name] = Float64Array.from(parameters[name]);
   const rows = images.map((image) => Float64Array.from(image));
   const logits = [...network.logits(parameters, rows[0])];
+  const maps = network.maps(parameters, rows[0]).map((map) => [...map]);
   const velocities = network.zeros();
   const losses = [];
   let first = null;
@@ -25,23 +25,26 @@ STEPS = """async ([parameters, images, labels, rate, momentum, steps]) => {
     const { loss, gradients } = network.lossAndGradients(parameters, rows, labels);
     first ??= Object.fromEntries(Object.entries(gradients).map(([name, values]) => [name, [...values]]));
     losses.push(loss);
-    network.descend(parameters, velocities, gradients, rate, momentum);
+    descend(parameters, velocities, gradients, rate, momentum);
   }
   const last = Object.fromEntries(Object.entries(parameters).map(([name, values]) => [name, [...values]]));
-  return { logits, losses, gradients: first, parameters: last };
+  return { logits, maps, losses, gradients: first, parameters: last };
 }"""
 
 
 class Net(nn.Module):
     """What the page describes, in PyTorch."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int, side: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, 12, 5, padding=2)
-        self.linear = nn.Linear(12 * 4 * 4, 10)
+        self.conv = nn.Conv2d(channels, 12, 5, padding=2)
+        self.linear = nn.Linear(12 * (side // 2) ** 2, 10)
+
+    def maps(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu(self.conv(x)), 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(F.max_pool2d(F.relu(self.conv(x)), 2).flatten(1))
+        return self.linear(self.maps(x).flatten(1))
 
 
 def test_the_file_of_digits_has_the_images_and_labels_of_zoo_data() -> None:
@@ -50,16 +53,20 @@ def test_the_file_of_digits_has_the_images_and_labels_of_zoo_data() -> None:
 
 
 @pytest.mark.may_skip
-def test_gradients_and_steps_of_the_script_are_those_of_torch(page: Any, address: str) -> None:
-    pytest.importorskip("sklearn", reason="needs scikit-learn")
-    digits = zoo.data.load("digits")
-    images, labels = digits.pixels[:24].double() / 255, digits.labels[:24]
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 16)])
+def test_gradients_and_steps_of_the_script_are_those_of_torch(
+    page: Any, address: str, channels: int, side: int
+) -> None:
     torch.manual_seed(0)
-    net = Net().double()
+    images, labels = torch.rand(24, channels, side, side, dtype=torch.float64) - 0.3, torch.randint(10, (24,))
+    net = Net(channels, side).double()
     page.goto(f"{address}train.html")
     parameters = {name: value.flatten().tolist() for name, value in net.state_dict().items()}
-    outcome = page.evaluate(STEPS, [parameters, images.flatten(1).tolist(), labels.tolist(), 0.1, 0.9, 5])
+    shape = {"channels": channels, "side": side}
+    outcome = page.evaluate(STEPS, [shape, parameters, images.flatten(1).tolist(), labels.tolist(), 0.1, 0.9, 5])
 
+    expected = net.maps(images[:1])[0].flatten(1).detach()
+    assert torch.tensor(outcome["maps"], dtype=torch.float64).allclose(expected, atol=SAME)
     assert torch.tensor(outcome["logits"]).allclose(net(images)[0].float(), atol=1e-6)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     for step in range(5):
