@@ -21,7 +21,7 @@ def copies(count: int, note: str = "") -> zoo.Plugin:
     """Returns a plugin of ``count`` models with the built-in ones' networks; the first has another ``note``."""
     rows = [entry.model for entry in registry.current().models() if entry.row.is_builtin]
     models = [
-        msgspec.structs.replace(model, name=f"copy{number}_{model.name}")
+        msgspec.structs.replace(model, name=f"copy{number}_{model.name}", aliases=())
         for number, model in enumerate(islice(cycle(rows), count))
     ]
     models[0] = msgspec.structs.replace(models[0], note=note or models[0].note)
