@@ -39,9 +39,12 @@ def run(process: Process) -> Run:
     """Runs ``process``. Raises for an unexpected exit code."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
-            process.command, env={**os.environ, **process.environment}, stdout=subprocess.DEVNULL, stderr=errors
-        )
+        environment = {
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "",
+            **process.environment,
+        }  # as installed: compiled once
+        child = subprocess.Popen(process.command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - started
         child.returncode = os.waitstatus_to_exitcode(status)

@@ -2,9 +2,11 @@
 
 Run with ``python benchmarks/scale.py [PLUGINS [RUNS]]``. The first command makes the index; the others read it, in
 turns. The table shows medians, minima and maxima in milliseconds, the least time of processors and the peak memory.
+With 0 runs, the functions are printed in which the lists spend their time, in place of the table.
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -54,6 +56,14 @@ def install(site: Path, number: int) -> None:
     (site / name / "weights.toml").write_text("\n".join(entries))
 
 
+def profile(words: list[str], environment: dict[str, str]) -> None:
+    """Prints the functions of Zoo's command ``words`` that take the most time themselves."""
+    command = [sys.executable, "-m", "cProfile", "-s", "tottime", "-m", "zoo", *words]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    _, head, functions = done.stdout.rpartition("   ncalls  tottime")
+    print(head + "\n".join(functions.splitlines()[:15]), end="\n\n")
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
@@ -71,8 +81,15 @@ def main() -> None:
         (index,) = Path(folder, "cache", "index").iterdir()
         print(f"{count:,} plugins, {count * WEIGHTS:,} weights, index of {index.stat().st_size / 1e6:.1f} MB")
         print(f"made in {made.seconds:.1f} s, {made.cpu:.1f} s of processors, {made.megabytes:.0f} MB\n")
+        if not runs:
+            for words in (["list", "family0007_3.*"], ["list"], ["list", "--pretrained"]):
+                print("zoo", *words, flush=True)
+                profile(words, environment)
+            return
         results = in_turns(
             {
+                "zoo list": zoo("list"),
+                "zoo list --pretrained": zoo("list", "--pretrained"),
                 "zoo list 'family0007*'": zoo("list", "family0007*"),
                 "zoo list 'family0007_3.*'": zoo("list", "family0007_3.*"),
                 "zoo info family0007_3": zoo("info", "family0007_3"),

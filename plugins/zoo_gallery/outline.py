@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 
 _CONTAINERS = ("Sequential", "ModuleList")
+_KEEP_SHAPES = (
+    "BatchNorm", "LayerNorm", "GroupNorm", "Dropout", "ReLU", "GELU", "SiLU", "Sigmoid", "Hardswish", "Tanh",
+)  # fmt: skip
 
 Shapes = dict[str, tuple[int, ...]]
 """Shapes of the outputs for one image, by submodule, in the order in which they first finish."""
@@ -91,9 +94,11 @@ def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
                 shapes.setdefault(name, tuple(output.shape[1:]))
 
         hooks.append(module.register_forward_hook(keep))
-        if isinstance(module, torch.nn.ReLU | torch.nn.modules.batchnorm._BatchNorm):
-            # They change no shape, and take longest without memory.
-            module.forward = torch.nn.Identity().forward  # type: ignore[method-assign]  # of this network alone
+        if type(module).__module__.startswith("torch.nn.") and any(
+            part in type(module).__name__ for part in _KEEP_SHAPES
+        ):
+            # They take longest without memory.
+            module.forward = torch.nn.Identity().forward  # of this network alone
     with torch.no_grad():
         network(torch.zeros(1, *model.preprocess.input_size, device=device))
     for hook in hooks:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,13 @@ def build(
         for name in ("compare.html", comparison.FILE):
             (folder / name).unlink(missing_ok=True)
     written += sum(_write(folder / name, data) for name, data in files.items())
+    code_of = cache(_code)  # for this build: files may change until the next one
     for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
         if progress is not None:
             progress(number, len(pages))
-        written += _update(folder, site, entry, page)
+        package = entry.model.build.partition(":")[0].partition(".")[0]
+        code = code_of(package, tuple(requirement.module for requirement in entry.model.requires))
+        written += _update(folder, site, entry.model, _digest(entry.model, code), page)
     if layers:
         written += write_atlas(folder, site, layers, _write)
     else:
@@ -187,12 +191,13 @@ def _check(folder: Path) -> None:
             storage.refuse_links(folder, Path(parent, name))
 
 
-def _update(folder: Path, site: Pages, entry: Listed, page: Page) -> int:
-    """Writes the files of a page unless they are there already; returns how many it wrote."""
+def _update(folder: Path, site: Pages, model: Model, code: str, page: Page) -> int:
+    """Writes the files of a page unless they are there already; returns how many it wrote. ``code`` is the digest of
+    what the drawing depends on.
+    """
     html, data = (folder / "models" / f"{page.slug}.{kind}" for kind in ("html", "json"))
     before = _read(data)
-    code = _digest(entry.model, _code(entry.model))
-    blocks = before.outline if before is not None and before.code == code else outline.of_model(entry.model)
+    blocks = before.outline if before is not None and before.code == code else outline.of_model(model)
     inputs = _digest(page, blocks, site.version)
     if before is not None and before.inputs == inputs and html.is_file():
         return 0
@@ -232,11 +237,10 @@ def _digest(*values: Any) -> str:
     return hashlib.sha256(b"\n".join(map(_encode, values))).hexdigest()
 
 
-def _code(model: Model) -> list[str]:
-    """Returns what a drawing depends on: the sources that build the network, and the libraries' versions."""
-    package = model.build.partition(":")[0].partition(".")[0]
+def _code(package: str, required: tuple[str, ...]) -> list[str]:
+    """Returns what drawings depend on: the sources that build the networks, and the libraries' versions."""
     versions = [__version__, *map(storage.sha256_of, [Path(outline.__file__), *_sources(package)])]
-    for name in ("torch", *(requirement.module for requirement in model.requires)):
+    for name in ("torch", *required):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     return versions

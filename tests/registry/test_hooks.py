@@ -40,8 +40,11 @@ def test_a_file_sets_no_argument_that_the_row_does_not_declare(args: dict[str, A
     assert str(file) in caught.value.message
     assert said in caught.value.message
     assert "shortcut" in caught.value.hint
-    with pytest.raises(WeightsError, match=next(iter(args))):
-        convert(file, "resnet20", tmp_path / "resnet20.other.safetensors")
+
+
+def test_nor_does_one_that_is_converted(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="depth = 32"):
+        convert(written(tmp_path, {"depth": 32}), "resnet20", tmp_path / "resnet20.other.safetensors")
 
 
 @pytest.mark.parametrize("args", [{"model_name": "hf-hub:stranger/net"}, {"checkpoint_path": "x"}, {"tag": "../x"}])

@@ -12,6 +12,7 @@ from zoo.errors import LockError, UnknownNameError, ZooError
 from zoo.manifest import Weights
 from zoo.names import is_repository
 from zoo.registry import Listed, PluginRow, listing
+from zoo.system import garbage
 
 
 @click.command("list", epilog="Example: zoo list 'resnet*' --pretrained --dataset cifar10")
@@ -41,6 +42,7 @@ from zoo.registry import Listed, PluginRow, listing
 @click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="List weights and their scores.")
 @click.option("--offline", is_flag=True, help="List only weights that work without a network now.")
 @options.json
+@garbage.paused()
 def list_models(pattern: str, as_json: bool, offline: bool, **filters: Any) -> None:
     """List models and weights.
 

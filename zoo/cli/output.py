@@ -90,20 +90,21 @@ def _without_nan(value: Any) -> Any:
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
     """Prints aligned columns, those in ``right`` to the right; leaves out empty ones."""
     shown = [i for i in range(len(titles)) if any(row[i] for row in rows)]
-    titles, rows = [titles[i] for i in shown], [[one_line(row[i]) for i in shown] for row in rows]
+    titles, rows = [titles[i] for i in shown], [_cells(row, shown) for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
 
         return Console(markup=False, emoji=False, highlight=False).print(drawn_table(titles, rows, right))
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if title in right else cell.ljust(width)
-            for title, cell, width in zip(titles, row, widths, strict=True)
-        ).rstrip()
-        for row in [titles, *rows]
-    ]
-    return echo("\n".join(lines))
+    columns = (f"{{:{'>' if title in right else '<'}{width}}}" for title, width in zip(titles, widths, strict=True))
+    line = "  ".join(columns).format
+    return echo("\n".join([line(*row).rstrip() for row in [titles, *rows]]))
+
+
+def _cells(row: Sequence[str], shown: Sequence[int]) -> list[str]:
+    """Returns the cells that are shown, each in one line; a table has many, and few need an escape."""
+    cells = [row[i] for i in shown]
+    return cells if "".join(cells).isprintable() else [*map(one_line, cells)]
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:

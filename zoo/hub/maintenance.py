@@ -64,18 +64,20 @@ class LocalFiles:
 
     def __init__(self) -> None:
         self._files = _names_in(cache.root() / "files")
+        self._hashes = {name[:64] for name in self._files}
         self._converted = {name[:64] for name in _names_in(cache.root() / converted.FOLDER)}
         self._repos = _names_in(huggingface.cache_root())
+        self._mirrors = hub.mirrors()
 
     def has(self, weights: Weights) -> bool:
         """Returns whether ``weights`` are in a cache, a folder or an installed package."""
         if weights.needs_conversion and weights.sha256 in self._converted:  # which needs its source no more
             return True
-        if weights.sha256 and cache.file_of(weights, weights.sha256).name in self._files:
+        if weights.sha256 in self._hashes and cache.file_of(weights, weights.sha256).name in self._files:
             return True
         if weights.hub == "hf" and huggingface.folder_of(weights) in self._repos and huggingface.find_cached(weights):
             return True
-        return any(_opens(address, weights) for address in (*hub.mirrors(), weights.hub))
+        return any(_opens(address, weights) for address in (*self._mirrors, weights.hub))
 
 
 def contents(entries: Iterable[Weights]) -> list[CachedFile]:

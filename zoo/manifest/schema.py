@@ -13,6 +13,7 @@ import msgspec
 
 from zoo import names
 from zoo.spec import Preprocess
+from zoo.spec.checked import is_trusted
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -193,6 +194,8 @@ class Score(Entry, frozen=True):
         return 100 * self.right / whole, 100 * (self.right + len(self.without)) / whole
 
     def __post_init__(self) -> None:
+        if is_trusted():  # there are many
+            return
         if any(first >= second for first, second in pairwise(self.without)):
             raise ValueError("without must ascend")
         if self.correct is not None and self.top1 is not None:
@@ -414,6 +417,8 @@ class Weights(Entry, frozen=True):
         return bool(self.key_map) or not self.file.endswith(".safetensors")
 
     def __post_init__(self) -> None:
+        if is_trusted():  # there are many
+            return
         if self.pinned and not self.sha256:
             raise ValueError("pinned without sha256: set pinned = false if it is unknown")
         if not self.pinned and self.sha256:

@@ -128,6 +128,7 @@ class Registry:
         self._local = self._by_present_name(local or {})
         self._bringers: dict[tuple[str, str], list[Bringer]] = {}  # by the model's plugin and name
         self._short: dict[tuple[str, str], dict[str, Bringer]] = {}
+        self._defaults: dict[tuple[PluginRow, str], Weights | None] = {}
         for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
             for arch in row.brought_tags:
                 if model := self._model_of(arch):
@@ -262,8 +263,12 @@ class Registry:
 
         Whether weights are pinned has no say: pinning must not change what a name means.
         """
-        every = self.own_weights_of(row, model)
-        return min(every, key=lambda weights: (not weights.default, weights.needs_conversion), default=None)
+        key = (row, model.name)
+        if key not in self._defaults:  # a list asks for each of the weights
+            every = self.own_weights_of(row, model)
+            first = min(every, key=lambda weights: (not weights.default, weights.needs_conversion), default=None)
+            self._defaults[key] = first
+        return self._defaults[key]
 
     def folder_of(self, weights: Weights) -> str:
         """Returns the directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""

@@ -1,6 +1,5 @@
 """The registry of this process: what is installed and registered, ``@zoo.model``, and what ``ZOO_HUB`` describes."""
 
-import gc
 import inspect
 import logging
 import os
@@ -20,6 +19,7 @@ from zoo.registry.hooks import args_of
 from zoo.registry.plugin_row import PluginRow
 from zoo.registry.registry import Described, Registry
 from zoo.spec import API, Model, Plugin, Preprocess
+from zoo.system import garbage
 
 PLUGIN = "here"
 """The plugin with the models of this process."""
@@ -64,15 +64,13 @@ def current() -> Registry:
             raise PluginError(
                 "A plugin asked for the installed plugins while it was imported.", hint="Ask in its hooks."
             )
-        _is_reading, was_enabled = True, gc.isenabled()
-        gc.disable()  # what is made here stays, and looking through it takes longer than making it
+        _is_reading = True
         try:
-            rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
-            return Registry(rows, _local_weights())
+            with garbage.paused():
+                rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
+                return Registry(rows, _local_weights())
         finally:
             _is_reading = False
-            if was_enabled:
-                gc.enable()
 
 
 def clear() -> None:

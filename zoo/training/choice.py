@@ -21,6 +21,10 @@ from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Prog
 
 log = logging.getLogger("zoo")
 
+LONG = 0.25
+"""The 10^15 operations from which ``compile = "auto"`` compiles: ten minutes of two cores that train ResNet-20, and a
+twentieth of them is the half a minute that compiling takes."""
+
 DEFAULT = "default"
 """The recipe that every plugin has: all fields at their defaults. It is used only if asked for by name."""
 
@@ -393,8 +397,12 @@ def _places(
 
 def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None:
     model = next((model for model in plugin.models if model.name == arch), None)
-    images = count_training_images(data) - recipe.validation
-    if model is None or model.fitted or not model.macs or images <= 0:
+    return None if model is None else pflop(model, count_training_images(data) - recipe.validation, recipe)
+
+
+def pflop(model: Model, images: int, recipe: Recipe) -> float | None:
+    """Returns the 10^15 operations of a training on ``images`` images: see :class:`Row`; None if unknown."""
+    if model.fitted or not model.macs or images <= 0:
         return None
     _, height, width = model.preprocess.input_size
     macs = model.macs * (recipe.input_size**2 / (height * width) if recipe.input_size else 1)
@@ -402,6 +410,25 @@ def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None
         macs *= recipe.progressive.share_of_pixels(recipe.input_size or height, recipe.epochs)
     batch = min(recipe.batch_size, images)
     return 3 * 2 * macs * (images // batch * batch) * recipe.epochs / 1e15
+
+
+def decide(recipe: Recipe, model: Model | None, images: int, device: str) -> tuple[Recipe, str]:
+    """Returns ``recipe`` with a decision where it has ``compile = "auto"``, and the reason in words, else empty.
+
+    The decision depends on nothing that is timed. What compiling gains was measured on processors only.
+    """
+    if recipe.compile != "auto":
+        return recipe, ""
+    amount = pflop(model, images, recipe) if model is not None else None
+    if device != "cpu":
+        is_compiled, reason = False, f"what it gains on {device} was not measured"
+    elif amount is None:
+        is_compiled, reason = False, "the length of the training is unknown"
+    else:
+        is_compiled = amount >= LONG
+        reason = f"{amount:.2g} PFLOP are {'not ' * (not is_compiled)}long enough (from {LONG} on)"
+    decided = msgspec.structs.replace(recipe, compile=is_compiled)
+    return decided, f"compile = auto: {'compiled' if is_compiled else 'not compiled'}, as {reason}"
 
 
 def plugins_with_recipes() -> list[Plugin]:

@@ -23,6 +23,7 @@ from zoo.system import distributed
 from zoo.system.machine import keep_freed_memory
 from zoo.training import checkpoint, record
 from zoo.training.checkpoint import Meter
+from zoo.training.choice import decide
 from zoo.training.inputs import Portion, TrainingData, batches
 from zoo.training.optimization import (
     EMA,
@@ -454,10 +455,14 @@ def train(
     group = distributed.current()
     device = group.device(device)
     keep_freed_memory()
+    info = getattr(model, "zoo_info", None)
+    recipe, reason = decide(recipe, info.model if info is not None else None, len(data.train), device.type)
     engine = Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
     described = record.describe(model, data, recipe, preprocess, run, device)
     run.open(described)
     run.display.announce(record.in_words(described, data, recipe, engine.batches.steps))
+    if reason:
+        run.display.announce(reason)
     cuda = [device] if device.type == "cuda" else []
     was_training = model.training
     try:

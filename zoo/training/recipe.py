@@ -231,7 +231,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         precision: Arithmetic of the forward and backward pass; weights are always float32.
         channels_last: Memory layout of images and filters: faster for convolutions, the same result up to rounding.
         compile: Compile the network with ``torch.compile``: a minute or two at the start, then faster updates, the same
-            result up to rounding.
+            result up to rounding. ``auto`` decides by the length of the training; the run's record has the decision,
+            which is repeated whenever it is resumed or reproduced.
         seed: Determines initial weights, order, augmentation and dropout.
         validation: Number of training images to hold out, the same share of each class; they are scored after every
             epoch.
@@ -279,7 +280,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sync_norm: bool = False
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     channels_last: bool = True
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
 
     seed: int = 0
     validation: Natural = 0

@@ -348,7 +348,8 @@ def test_digits_fall_to_attacks_in_the_expected_order(digits: ImageSet) -> None:
     expect_order(zoo.create(DIGITS), digits, [0.1, 0.2], 0.5, limit=60, steps=8)
 
 
-@pytest.mark.parametrize("name", ["resnet20.c10", pytest.param("alexnet_small.c10", marks=pytest.mark.slow)])
+@pytest.mark.slow  # seconds a network; the digits' takes a part of one
+@pytest.mark.parametrize("name", ["resnet20.c10", "alexnet_small.c10"])
 def test_trained_networks_fall_to_attacks_in_the_expected_order(cifar10: ImageSet, name: str) -> None:
     expect_order(zoo.create(name), cifar10, [1 / 255, 3 / 255], 32 / 255, limit=24, steps=4)
 
