@@ -90,6 +90,7 @@ TRY := $(if $(wildcard $(RUNTIME)),--runtime $(RUNTIME) --try-precision float16 
 
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict --clean
+	mkdir -p build/atlas && cp -r docs/atlas/. build/atlas
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery atlas resnet20.digits -o build/atlas
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery build --docs ../index.html --failures docs/robustness.json \
 	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json --failures docs/series.json \

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -308,6 +309,8 @@ def _percent(value: float | None) -> str:
 
 
 FOLDER = "atlas"
+_COMMON = 12
+"""Words of the search that the page of the atlas names."""
 _RECORD = "inputs"
 """The file in a layer's folder that says what its pages were made of, so that they are not made again."""
 
@@ -320,7 +323,15 @@ def write_atlas(folder: Path, site: Pages, layers: Sequence[Layer], write: Calla
         if layer.weights in links:
             networks.setdefault(layer.weights, []).append(layer)
     total = sum(len(layer.channels) for its_layers in networks.values() for layer in its_layers)
-    listed = site.render("atlas.html", root="", networks=networks, links=links, total=total)
+    words = Counter(
+        word
+        for its_layers in networks.values()
+        for layer in its_layers
+        for part, it in layer.channels
+        for word in part.preferences(it)
+    )
+    common = sorted(word for word, _ in words.most_common(_COMMON))
+    listed = site.render("atlas.html", root="", networks=networks, links=links, total=total, common=common)
     written = int(write(folder / "atlas.html", listed))
     kept = set()
     for name, its_layers in networks.items():

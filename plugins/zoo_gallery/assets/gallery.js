@@ -59,8 +59,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
   if (head) by(head, wished.startsWith("-"));
 }
 
+// Every word of the search begins one of what a channel prefers; a number is one: "45" finds 45 degrees, "4" does not.
+function search(text) {
+  const asked = wordsOf(text);
+  return (item) => {
+    const own = [...item.querySelectorAll("small, .prefers")].flatMap((part) => wordsOf(part.textContent));
+    return asked.every((word) => own.some((one) => (Number.isNaN(Number(word)) ? one.startsWith(word) : one === word)));
+  };
+}
+
+const wordsOf = (text) => text.toLowerCase().replaceAll("°", " degrees").match(/[\w.]+/g) ?? [];
+
 for (const form of document.querySelectorAll("form.filters[data-for]")) {
-  const rows = [...document.getElementById(form.dataset.for).tBodies[0].rows];
+  const list = document.getElementById(form.dataset.for);
+  const rows = [...(list.tBodies ? list.tBodies[0].rows : list.children)];
   const status = form.querySelector("[role=status]");
   const things = status.textContent.trim().split(" ").pop();
   const fields = [...form.elements].filter((field) => field.name);
@@ -68,10 +80,11 @@ for (const form of document.querySelectorAll("form.filters[data-for]")) {
     const asked = Object.fromEntries(new FormData(form));
     const text = (asked.text ?? "").trim().toLowerCase();
     let shown = 0;
+    const fits = list.tBodies ? (row) => row.cells[0].textContent.toLowerCase().includes(text) : search(text);
     for (const row of rows) {
       const year = Number(row.dataset.year);
       row.hidden = !(
-        row.cells[0].textContent.toLowerCase().includes(text) &&
+        fits(row) &&
         ["data", "family", "licence"].every((key) => !asked[key] || row.dataset[key] === asked[key]) &&
         (!asked.from || year >= Number(asked.from)) &&
         (!asked.to || (year && year <= Number(asked.to)))

@@ -254,7 +254,7 @@ def test_pictures_of_the_atlas_are_cut_out_of_their_files(page: Any, address: st
     )
     assert len(sizes) == 3
     assert all((width, height) == (shown, tall) for width, height, shown, tall in sizes)
-    page.get_by_role("link", name="2", exact=True).click()
+    page.locator('a[href="2.html"]').click()
     page.get_by_role("heading", name="Channel 2").wait_for()
     page.get_by_role("link", name="← Channel 1").click()
     page.get_by_role("heading", name="Channel 1").wait_for()
@@ -280,3 +280,54 @@ def test_without_scripts_everything_is_readable_and_no_control_is_shown(chromium
     assert page.locator("form.filters").first.is_hidden()
     assert page.get_by_role("button").count() == 0
     context.close()
+
+
+def channels_shown(page: Any) -> list[str]:
+    """Returns where the channels lead that a search has left."""
+    return [link.get_attribute("href") for link in page.locator("#units li:visible a").all()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder"), [("atlas.html", "atlas/resnet20.digits/act1/"), ("atlas/resnet20.digits/act1/index.html", "")]
+)
+def test_channels_are_found_by_what_they_prefer(page: Any, address: str, kind: str, folder: str) -> None:
+    """By the keyboard alone. The three channels' measurements are replaced, as any may prefer anything."""
+    page.goto(address + kind)
+    known = ["cat, diagonal stripes 45°, high frequency", "Faces easy, grey", "cat, yellow and blue"]
+    page.evaluate(
+        "(words) => document.querySelectorAll('.prefers').forEach((part, i) => (part.textContent = words[i]))", known
+    )
+    field = page.get_by_label("What a channel prefers")
+    while not field.evaluate("field => field === document.activeElement"):
+        page.keyboard.press("Tab")
+    found = {}
+    for asked in ("cat", "45 degrees", "45°", "Blue CAT", "face", "4", "1", "frequency grey"):
+        page.keyboard.press("Control+A")
+        page.keyboard.type(asked)
+        found[asked] = [int(link.removeprefix(folder).removesuffix(".html")) for link in channels_shown(page)]
+    assert found == {
+        "cat": [0, 2], "45 degrees": [0], "45°": [0], "Blue CAT": [2], "face": [1], "4": [], "1": [],
+        "frequency grey": [],
+    }  # fmt: skip
+    assert "None of the 3 channels" in page.get_by_role("status").inner_text()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("high")
+    assert page.get_by_role("status").inner_text() == "1 of 3 channels"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{address}atlas/resnet20.digits/act1/0.html")
+    page.go_back()
+    assert "text=high" in page.url
+    assert page.get_by_label("What a channel prefers").input_value() == "high"
+
+
+def test_the_atlas_names_words_that_find_channels(page: Any, address: str) -> None:
+    page.goto(address + "atlas.html")
+    links = page.locator("main a[href*='text=']")
+    words = links.all_inner_texts()
+    assert words
+    links.first.click()
+    page.wait_for_url("**text=**")
+    assert all(words[0] in text for text in page.locator("#units li:visible .prefers").all_inner_texts())
+    assert page.locator("#units li:visible").count() > 0
