@@ -1,10 +1,12 @@
 """The pages in headless Chromium: what it requests, keyboard, sorting, accessibility."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from support import browser, small_site
 
 import zoo
@@ -331,3 +333,22 @@ def test_the_atlas_names_words_that_find_channels(page: Any, address: str) -> No
     page.wait_for_url("**text=**")
     assert all(words[0] in text for text in page.locator("#units li:visible .prefers").all_inner_texts())
     assert page.locator("#units li:visible").count() > 0
+
+
+@pytest.mark.parametrize("window", [{"width": 1440, "height": 900}, {"width": 390, "height": 844}])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_page_begins_with_a_picture(
+    chromium: Any, tmp_path: Path, window: dict[str, int], scheme: str
+) -> None:
+    gallery.build(tmp_path / "site", ["resnet20.c10"], channels=Path(__file__).parents[3] / "docs" / "atlas")
+    with browser.served(tmp_path / "site") as top:
+        context = chromium.new_context(viewport=window, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(top + "index.html", wait_until="networkidle")
+        box = page.locator(".glimpse ul").bounding_box()
+        assert box["y"] + box["height"] <= window["height"], "no need to scroll"
+        colors = page.locator(".glimpse .crop").first.screenshot()
+        assert len(Image.open(io.BytesIO(colors)).convert("RGB").getcolors(1 << 20)) > 100, "it is there"
+        page.locator(".glimpse li a").first.click()
+        assert "Prefers airplane" in page.locator("main").inner_text()
+        context.close()
