@@ -390,8 +390,8 @@ def picture(site: Pages, layers: Iterable[Layer]) -> tuple[list[Shown], bytes]:
     width, height = chosen[0].tile
     whole = Image.new("RGBA", (width, height * len(chosen)))
     for place, shown in enumerate(chosen):
-        with Image.open(shown.sheet) as sheet:
-            cut = sheet.convert("RGBA").crop((0, shown.row * height, width, (shown.row + 1) * height))
+        with Image.open(shown.sheet) as opened:
+            cut = opened.convert("RGBA").crop((0, shown.row * height, width, (shown.row + 1) * height))
         whole.paste(cut, (0, place * height))
     stream = io.BytesIO()
     whole.save(stream, "WEBP", quality=90, method=6)

@@ -71,11 +71,12 @@ def test_axe_finds_no_violation(chromium: Any, address: str, kind: str, scheme: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_page_is_wider_than_a_phone(chromium: Any, address: str, kind: str) -> None:
-    context = chromium.new_context(viewport=PHONE)
-    page = context.new_page()
-    page.goto(address + kind)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    context.close()
+    for width in (320, PHONE["width"]):
+        context = chromium.new_context(viewport=PHONE | {"width": width})
+        page = context.new_page()
+        page.goto(address + kind, wait_until="networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        context.close()
 
 
 def test_texts_of_third_parties_run_no_script(page: Any, tmp_path: Path, pet: None) -> None:
@@ -159,6 +160,45 @@ def test_the_legend_hides_the_points_of_a_family_and_the_keys_pass_over_them(pag
     assert page.evaluate("document.activeElement.checkVisibility()")
     button.click()
     assert points.count() == every
+
+
+def test_the_line_is_that_of_the_points_that_are_shown(page: Any, address: str) -> None:
+    page.goto(address)
+    figure = page.locator("figure:has(.points)").first
+    line, listed = figure.locator(".pareto"), figure.locator(".frontier")
+    before = line.get_attribute("points"), listed.inner_text()
+    winner = listed.locator("a").last.inner_text()
+    family = figure.locator(f".points a[aria-label^='{winner}:']").get_attribute("data-group")
+    button = page.locator(f".legend [data-group='{family}'] button").first
+    button.click()
+    shown = [
+        (*map(float, point.get_attribute("data-place").split()), point.get_attribute("aria-label").split(":")[0])
+        for point in figure.locator(".points a:visible").all()
+    ]
+    best = [
+        (x, y, name)
+        for x, y, name in sorted(shown)
+        if not any(right <= x and down <= y and other != name for right, down, other in shown)
+    ]
+    assert line.get_attribute("points") == " ".join(f"{x:g},{y:g}" for x, y, _ in best)
+    assert listed.locator("a").all_inner_texts() == [name for *_, name in best]
+    assert winner not in listed.inner_text()
+    button.click()
+    assert (line.get_attribute("points"), listed.inner_text()) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_clicked_is_large_enough_for_a_finger(page: Any, address: str, kind: str) -> None:
+    """Links within sentences are as high as these."""
+    page.set_viewport_size(PHONE)
+    page.goto(address + kind, wait_until="networkidle")
+    page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+    small = page.evaluate("""() => [...document.querySelectorAll(
+        "header nav a, .path a, .panel a, tbody th a, button, input, select, summary"
+    )].filter((part) => part.checkVisibility()).map(
+        (part) => [part.outerHTML.slice(0, 80), part.getBoundingClientRect()]
+    ).filter(([, box]) => box.height < 24 || box.width < 24).map(([html]) => html)""")
+    assert small == []
 
 
 def test_markers_that_lie_together_are_listed_at_a_click(page: Any, address: str) -> None:
