@@ -335,7 +335,7 @@ def _channel(number: int, unit: int, it: "Portraits", images: "ImageSet", search
         number,
         tuple(map(_short, it.strongest.activations[unit].tolist())),
         tuple(numbers),
-        tuple(images.classes[int(images.labels[image])] for image in numbers),
+        tuple(images.classes[int(images.labels[image])].replace("_", " ") for image in numbers),
         _short(it.values[unit]) if it.values else None,
         tuple(tuple(map(_short, row)) for row in it.tuning.responses[unit].tolist()),
         it.tuning.best(unit),
