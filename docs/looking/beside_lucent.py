@@ -74,7 +74,7 @@ def main() -> None:
                 figure.paste(picture, (place * (figure.width + 8) // len(row), down))
             down += side + 8
             print("  logits", *(f"{value:.1f}" for value in values))
-    figure.save(Path(__file__).with_suffix(".webp"), quality=80, method=6)
+    figure.save(Path(__file__).with_suffix(".webp"), quality=60, method=6)
 
 
 if __name__ == "__main__":

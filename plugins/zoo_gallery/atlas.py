@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 
 
 VERSION = 2
-"""Of the files: it grows when what they hold changes, so that earlier ones are computed again."""
+"""The version of the files, which grows when what they hold changes: earlier ones are computed again."""
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -136,7 +136,7 @@ def patches(
 
 
 class Ranking(NamedTuple):
-    """Of each of C channels the K images that drive a unit of it most, with that unit's place: each C K."""
+    """The K images that drive a unit of each of C channels most, with that unit's place: each C K."""
 
     activations: Tensor
     images: Tensor
