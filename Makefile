@@ -83,13 +83,14 @@ generate: $(VENV)/test-ready
 # takes minutes. After make try, the gallery has the page to try networks. SITE_ADDRESS and SITE_VERSIONS: docs/site.md.
 RUNTIME := build/npm/node_modules/onnxruntime-web/dist
 PHOTOGRAPHS := efficientnet_lite0
-SMALL := resnet20.digits resnet20.digits_robust resnet20.c10 plain20.c10 resnet20.fmnist airbench94.c10 alexnet_small.c10 \
+SMALL := resnet20.digits resnet20.digits_robust resnet20.c10 plain20.c10 resnet20.fmnist alexnet_small.c10 \
     googlenet_small.c10 densenet_bc_40_12.c10 gcn4_3x3.mnist stn_cnn_mnist.mnist_rts dtp_mlp.mnist
 TRY := $(if $(wildcard $(RUNTIME)),--runtime $(RUNTIME) --try-precision float16 \
     $(addprefix --try ,$(SMALL) $(if $(wildcard build/npm/$(PHOTOGRAPHS)),$(PHOTOGRAPHS))))
 
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict --clean
+	mkdir -p build/atlas && cp -r docs/atlas/. build/atlas
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery atlas resnet20.digits -o build/atlas
 	ZOO_OFFLINE=1 $(BIN)/zoo gallery build --docs ../index.html --failures docs/robustness.json \
 	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json --failures docs/series.json \

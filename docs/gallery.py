@@ -1,9 +1,8 @@
 """Takes the pictures of docs/gallery.md: ``python docs/gallery.py [NAME...]``, with Chromium and Playwright installed.
 
-It builds the site of all built-in models in a temporary folder, with an atlas of two layers, and prints how large the
+It builds the site of all built-in models in a temporary folder, with the atlas in docs/atlas, and prints how large the
 first view is. The picture of the page to try networks needs onnxruntime-web: ``ONNXRUNTIME_WEB`` is its folder
 ``dist``.
-``ATLAS`` may name an atlas that has the two layers.
 """
 
 import os
@@ -18,12 +17,11 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from zoo_gallery import atlas, server, site
+from zoo_gallery import server, site
 
 FOLDER = Path(__file__).with_name("gallery")
 _RESULTS = ("robustness.json", "series.json", "patch.json", "looking/invariance.json", "looking/confusion.json")
 FAILURES = [FOLDER.parent / name for name in _RESULTS]
-EXPLORED = {"resnet20.c10": "layer2", "alexnet_small.c10": "features.1"}
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 780}
 PICTURES = (
     ("front", "index.html", DESK, "light"),
@@ -107,9 +105,7 @@ def main() -> None:
         names -= {"try"}
     binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        explored = Path(os.environ.get("ATLAS") or Path(folder, "atlas"))
-        for name, layer in EXPLORED.items():
-            atlas.compute(name, explored, layers=[layer])
+        explored = FOLDER.with_name("atlas")
         built = site.build(Path(folder, "site"), failures=FAILURES, channels=explored, tried=tried, runtime=runtime)
         browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
         with server.listening(built.folder) as listening:

@@ -323,6 +323,23 @@ def test_a_wide_table_is_reached_and_scrolled_by_keys(chromium: Any, address: st
 
 @pytest.mark.slow
 @pytest.mark.may_skip
+@pytest.mark.parametrize("kind", ["lineage.html", "conformance.html", "migration.html"])
+def test_tables_fit_a_desk_or_scroll_by_keys(chromium: Any, address: str, kind: str) -> None:
+    page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(address + kind, wait_until="networkidle")
+    tables = page.evaluate("""() => [...document.querySelectorAll("article table")].map((table) => {
+        const region = table.closest("[role=region]");
+        const around = (region ?? table.closest("article")).getBoundingClientRect();
+        const isCut = table.getBoundingClientRect().right > around.right + 1;
+        return isCut && !(region?.tabIndex === 0 && region.scrollWidth > region.clientWidth);
+    })""")
+    assert tables
+    assert not any(tables), "a part of the table cannot be seen"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
 def test_a_missing_page_below_a_path_leads_back_to_the_site(chromium: Any, address: str) -> None:
     page = chromium.new_page()
     text = (DOCS / ".theme" / "404.html").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@
 channels below one another in one file. The JSON is written last, so a part whose JSON is there is complete.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from math import degrees
 from pathlib import Path
@@ -19,6 +20,7 @@ from zoo.system import storage
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.data import ImageSet
     from zoo.loading import Network
     from zoo.look import Portraits
 
@@ -30,7 +32,19 @@ _TOGETHER = 16
 _LARGEST = {"maximum": 64, "patches": 40, "projections": 40, "field": 40}
 """Pixels a side to which larger pictures are reduced."""
 
+_SELECTIVE = 0.5
+"""Orientation selectivity from which on a channel is said to prefer an orientation."""
+_STRIPES = {0.0: "vertical stripes", 90.0: "horizontal stripes", 45.0: "diagonal stripes", 135.0: "diagonal stripes"}
+_GRAY = 0.75
+"""The share of a filter's energy from which it is called grey, and of the rest from which it is called coloured."""
+_COLORS = ("red and cyan", "yellow and blue", "green and magenta")
+"""The axes of hue at 0, 60 and 120 degrees."""
+
 Progress = Callable[[int, int], None]
+
+
+VERSION = 2
+"""The version of the files, which grows when what they hold changes: earlier ones are computed again."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -43,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True):
     split: str
     limit: int
     steps: int
-    version: int = 1
+    version: int = VERSION
 
 
 class Gabor(msgspec.Struct, frozen=True):
@@ -56,18 +70,25 @@ class Gabor(msgspec.Struct, frozen=True):
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """A channel: its strongest ``activations`` over the data, the numbers of these ``images``, the value of the
-    maximising image, and what gratings add to its response, by wavelength and orientation."""
+    """A channel: its strongest ``activations`` over the data, numbers and ``classes`` of these ``images``, the value
+    of the maximising image, and what gratings add to its response, by wavelength and orientation.
+
+    Of a first layer, ``gray`` is the share of the filter's energy that is the same in red, green and blue, and ``axis``
+    that of the colours of the rest, in degrees: :meth:`zoo_look.portraits.Field.colors`.
+    """
 
     number: int
     activations: tuple[float, ...]
     images: tuple[int, ...]
+    classes: tuple[str, ...]
     maximum: float | None
     responses: tuple[tuple[float, ...], ...]
     best: tuple[float, float] | None
     """Wavelength and orientation of the strongest response."""
     selectivity: float
     gabor: Gabor | None
+    gray: float | None
+    axis: float | None
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -79,7 +100,35 @@ class Part(msgspec.Struct, frozen=True):
     wavelengths: tuple[float, ...]
     orientations: tuple[float, ...]
     tiles: dict[str, tuple[int, int]]
+    is_first: bool
+    """Whether the layer is the first convolution, or what follows it up to the next."""
     channels: tuple[Channel, ...]
+
+    def preferences(self, channel: Channel) -> list[str]:
+        """Returns what a channel prefers, in words that readers search for; each from a measurement, or missing.
+
+        - The class of most of its strongest patches; not of a first layer, whose units see a few pixels. Of nine
+          patches from ten equal classes, five are of one class by chance in 0.8% of channels.
+        - The grating that drives it most, if that is at least half as much as its strongest patch does: frequency by
+          the bands of :mod:`zoo_look.diagnosis`, and the orientation of a selective channel.
+        - The colours of a first layer's filter.
+        """
+        words = []
+        ((name, count),) = Counter(channel.classes).most_common(1)
+        if not self.is_first and 2 * count > len(channel.classes):
+            words.append(name)
+        most = max(value for row in channel.responses for value in row)
+        if channel.best is not None and 2 * most >= channel.activations[0]:
+            length, angle = channel.best
+            if channel.selectivity >= _SELECTIVE:
+                words.append(f"{_STRIPES.get(angle, 'oblique stripes')} {angle:g}°")
+            words.append(f"{'high' if length <= 4 else 'middle' if length <= 8 else 'low'} frequency")
+        if channel.gray is not None and channel.axis is not None:
+            if channel.gray >= _GRAY:
+                words.append("grey")
+            elif channel.gray <= 1 - _GRAY:
+                words.append(_COLORS[round(channel.axis / 60) % 3])
+        return words
 
 
 class Layer(NamedTuple):
@@ -136,7 +185,7 @@ def compute(
         channels: How many channels of each layer. By default all.
         data: The data set of the patches. By default that whose classes the network knows.
         split: Its split.
-        limit: Only the first images of the split, this many.
+        limit: This many images of the split, at equal distances.
         steps: Steps of the ascent to the maximising images.
         progress: Called with (channels done, channels in all).
 
@@ -155,21 +204,25 @@ def compute(
         totals = {layer: look.channels_of(network, layer) for layer in chosen}
         counts = {layer: min(channels or total, total) for layer, total in totals.items()}
         images = look.images_of(network, data, split)
-        files, computed, done = [], 0, 0
+        searched = range(0, len(images), max(1, len(images) // limit))[:limit]  # a split may have its classes in a row
+        found = images if len(searched) == len(images) else images.subset(searched, images.split)
+        files: list[Path] = []
+        computed = done = 0
         for layer, count in counts.items():
             sha256 = info.weights.sha256 if info.weights is not None else ""
             settings = Settings(info.name, sha256 or "", layer, images.name, images.split, limit, steps)
-            for start in range(0, count, _TOGETHER):
-                numbers = range(start, min(start + _TOGETHER, count))
-                file = folder / slug(info.name) / layer / f"{start:05}.json"
-                if not _is_there(file, settings, len(numbers)):
-                    made = look.portray(network, layer, images, numbers, limit=limit, steps=steps)
-                    _write(file, settings, totals[layer], numbers, made)
-                    computed += 1
-                files.append(file)
-                done += len(numbers)
+            parts = [range(start, min(start + _TOGETHER, count)) for start in range(0, count, _TOGETHER)]
+            every = {folder / slug(info.name) / layer / f"{part.start:05}.json": part for part in parts}
+            missing = {file: part for file, part in every.items() if not _is_there(file, settings, len(part))}
+            done += sum(map(len, every.values())) - sum(map(len, missing.values()))
+            made = look.portray(network, layer, found, missing.values(), steps=steps) if missing else ()
+            for (file, part), portraits in zip(missing.items(), made, strict=True):
+                _write(file, settings, totals[layer], part, portraits, images, searched)
+                computed += 1
+                done += len(part)
                 if progress is not None:
                     progress(done, sum(counts.values()))
+            files += every
     size = sum(part.stat().st_size for file in files for part in file.parent.glob(f"{file.stem}.*"))
     return Computed(len(counts), sum(counts.values()), computed, size)
 
@@ -226,8 +279,11 @@ def _is_there(file: Path, settings: Settings, count: int) -> bool:
     return part is not None and part.settings == settings and len(part.channels) >= count
 
 
-def _write(file: Path, settings: Settings, total: int, numbers: range, portraits: "Portraits") -> None:
-    """Writes a part: the pictures, then their description."""
+def _write(
+    file: Path, settings: Settings, total: int, numbers: range, portraits: "Portraits", images: "ImageSet",
+    searched: range,
+) -> None:  # fmt: skip
+    """Writes a part: the pictures, then their description. Those of ``images`` were ``searched``."""
     from zoo.data import image_file
 
     file.unlink(missing_ok=True)  # of other pictures
@@ -238,7 +294,7 @@ def _write(file: Path, settings: Settings, total: int, numbers: range, portraits
             if parts:
                 pictures[kind].append(image_file.block([_small(part, kind) for part in parts], _COLUMNS[kind]))
     for field in portraits.field.pictures() if portraits.field is not None else ():
-        pictures["field"].append(image_file.block([_small(part, "field") for part in field], _COLUMNS["field"]))
+        pictures["field"].append(image_file.block([_small(part, "field") for part in field], len(field)))
     tiles = {}
     for kind, every in pictures.items():
         target = file.with_suffix(f".{kind}.webp")
@@ -249,9 +305,11 @@ def _write(file: Path, settings: Settings, total: int, numbers: range, portraits
         storage.replace(target, image_file.webp(image_file.column(every), tile=width // _COLUMNS[kind]))
         tiles[kind] = (width, height)
     tuning = portraits.tuning
+    some = f" ({len(searched):,} images at equal distances)" if len(searched) < len(images) else ""
     part = Part(
-        settings, total, portraits.strongest.data, tuning.wavelengths, tuning.orientations, tiles,
-        tuple(_channel(number, unit, portraits) for unit, number in enumerate(numbers)),
+        settings, total, f"{images.name}/{images.split}{some}", tuning.wavelengths, tuning.orientations, tiles,
+        portraits.field is not None and portraits.field.is_first,
+        tuple(_channel(number, unit, portraits, images, searched) for unit, number in enumerate(numbers)),
     )  # fmt: skip
     storage.replace(file, msgspec.json.encode(part, order="deterministic"))
 
@@ -262,23 +320,29 @@ def _small(picture: "Tensor", kind: str) -> "Tensor":
     return image_file.within(picture, _LARGEST[kind])
 
 
-def _channel(number: int, unit: int, it: "Portraits") -> Channel:
-    gabor = None
-    if it.field is not None:
+def _channel(number: int, unit: int, it: "Portraits", images: "ImageSet", searched: range) -> Channel:
+    gabor = gray = axis = None
+    if it.field is not None and it.field.nearest is not None:
         fit = it.field.nearest
         wavelength, orientation, phase, error = (
             float(value[unit]) for value in (fit.wavelength, fit.orientation, fit.phase, fit.error)
         )
         gabor = Gabor(_short(wavelength), _short(degrees(orientation)), _short(degrees(phase)), _short(error))
+    if it.field is not None and it.field.is_first and it.field.colors():
+        gray, axis = map(_short, it.field.colors()[unit])
+    numbers = [searched[place] for place in it.strongest.images[unit].tolist()]
     return Channel(
         number,
         tuple(map(_short, it.strongest.activations[unit].tolist())),
-        tuple(it.strongest.images[unit].tolist()),
+        tuple(numbers),
+        tuple(images.classes[int(images.labels[image])].replace("_", " ") for image in numbers),
         _short(it.values[unit]) if it.values else None,
         tuple(tuple(map(_short, row)) for row in it.tuning.responses[unit].tolist()),
         it.tuning.best(unit),
         _short(it.tuning.selectivity(unit)),
         gabor,
+        gray,
+        axis,
     )
 
 

@@ -179,7 +179,8 @@ def _linked(point: Point, x: float, y_of: Callable[[float], float]) -> Markup:
     parts.append(marker(point.group, x, y_of(point.y), is_hollow=point.is_hollow))
     if not point.link:
         return element("g", *parts)
-    return element("a", *parts, href=point.link, aria_label=point.label, data_group=point.group)
+    place = f"{x:.1f} {y_of(point.y):.1f}"
+    return element("a", *parts, href=point.link, aria_label=point.label, data_group=point.group, data_place=place)
 
 
 _LETTER, _LINE = 6.0, 13.0

@@ -91,7 +91,7 @@ def serve(folder: Path, port: int, as_json: bool) -> None:
 @click.option("--channels", type=options.POSITIVE, metavar="N", help="The first N channels of a layer.  [default: all]")
 @options.several(options.data, options.split)
 @click.option("--limit", default=1000, show_default=True, type=options.POSITIVE, metavar="N",
-              help="Search the patches in the first N images.")  # fmt: skip
+              help="Search the patches in N images, at equal distances in the split.")  # fmt: skip
 @click.option("--steps", default=64, show_default=True, type=options.POSITIVE, help="Steps of gradient ascent.")
 @options.json
 @click.pass_context

@@ -1,7 +1,9 @@
 """The pages as bytes, from templates; and the pages of the atlas, made again where a layer has changed."""
 
 import hashlib
+import io
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from PIL import Image
 
 from zoo import __version__
 from zoo.errors import MissingExtraError
@@ -112,11 +115,12 @@ class Pages:
     def asset(self, name: str) -> bytes:
         return (_HERE / "assets" / name).read_bytes()
 
-    def front(self) -> bytes:
+    def front(self, shown: Sequence["Shown"] = ()) -> bytes:
         depth = charts.depth_chart()
         return self.render(
             "index.html",
             root="",
+            shown=shown,
             pages=self.pages,
             rows=sorted(self.rows, key=_by_score),
             charts=[*self._charts()],
@@ -308,6 +312,10 @@ def _percent(value: float | None) -> str:
 
 
 FOLDER = "atlas"
+_SHOWN = 6
+"""Channels in the picture of the first page."""
+_COMMON = 12
+"""Words of the search that the page of the atlas names."""
 _RECORD = "inputs"
 """The file in a layer's folder that says what its pages were made of, so that they are not made again."""
 
@@ -320,7 +328,15 @@ def write_atlas(folder: Path, site: Pages, layers: Sequence[Layer], write: Calla
         if layer.weights in links:
             networks.setdefault(layer.weights, []).append(layer)
     total = sum(len(layer.channels) for its_layers in networks.values() for layer in its_layers)
-    listed = site.render("atlas.html", root="", networks=networks, links=links, total=total)
+    words = Counter(
+        word
+        for its_layers in networks.values()
+        for layer in its_layers
+        for part, it in layer.channels
+        for word in part.preferences(it)
+    )
+    common = sorted(word for word, _ in words.most_common(_COMMON))
+    listed = site.render("atlas.html", root="", networks=networks, links=links, total=total, common=common)
     written = int(write(folder / "atlas.html", listed))
     kept = set()
     for name, its_layers in networks.items():
@@ -333,6 +349,53 @@ def write_atlas(folder: Path, site: Pages, layers: Sequence[Layer], write: Calla
     for other in sorted({*(folder / FOLDER).glob("*/*")} - kept):
         shutil.rmtree(other)
     return written
+
+
+class Shown(NamedTuple):
+    """A channel in the picture of the first page, for the ``word`` that it prefers: ``link`` is its page's."""
+
+    word: str
+    link: str
+    weights: str
+    sheet: Path
+    row: int
+    tile: tuple[int, int]
+
+
+def picture(site: Pages, layers: Iterable[Layer]) -> tuple[list[Shown], bytes]:
+    """Returns the channels that the first page shows, and the file of their strongest patches below one another.
+
+    For each class the channel with most patches of it; of equal ones, that of the deepest layer.
+    """
+    links = {row.trained.name for row in site.rows}
+    best: dict[str, tuple[int, Shown]] = {}
+    for layer in layers:
+        if layer.weights not in links:
+            continue
+        for file, part in layer.parts:
+            for row, it in enumerate(part.channels):
+                (word, *_) = part.preferences(it) or [""]
+                count = it.classes.count(word)
+                if count and "patches" in part.tiles and count >= best.get(word, (0,))[0]:
+                    link = f"{FOLDER}/{layer.address}/{it.number}.html"
+                    sheet = file.with_suffix(".patches.webp")
+                    best[word] = count, Shown(word, link, layer.weights, sheet, row, part.tiles["patches"])
+    names = Counter(shown.weights for _, shown in best.values())
+    if not names:
+        return [], b""
+    ((name, _),) = names.most_common(1)  # of one network, so that the pictures are of one size
+    ordered = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
+    chosen = [shown for _, (_, shown) in ordered if shown.weights == name]
+    chosen = [shown for shown in chosen if shown.tile == chosen[0].tile][:_SHOWN]
+    width, height = chosen[0].tile
+    whole = Image.new("RGBA", (width, height * len(chosen)))
+    for place, shown in enumerate(chosen):
+        with Image.open(shown.sheet) as opened:
+            cut = opened.convert("RGBA").crop((0, shown.row * height, width, (shown.row + 1) * height))
+        whole.paste(cut, (0, place * height))
+    stream = io.BytesIO()
+    whole.save(stream, "WEBP", quality=90, method=6)
+    return chosen, stream.getvalue()
 
 
 def explored(layers: Iterable[Layer]) -> dict[str, list[Explored]]:

@@ -21,7 +21,7 @@ from zoo_gallery import atlas, comparison, facts, outline, results, trial
 from zoo_gallery.facts import Findings, Page
 from zoo_gallery.markup import web_address
 from zoo_gallery.outline import Outline
-from zoo_gallery.pages import Pages, Row, explored, remove_atlas, write_atlas
+from zoo_gallery.pages import Pages, Row, explored, picture, remove_atlas, write_atlas
 
 INDEX = "gallery.json"
 """The file by which a folder is known to hold a site."""
@@ -129,9 +129,14 @@ def build(
         compared=[weights.name for together in compared.sets for weights in together.weights] if compared else (),
     )
     files = {f"assets/{name}": site.asset(name) for name in _ASSETS}
-    files |= {"index.html": site.front(), "models.html": site.models()}
-    shown = {sheet.file for row in site.rows for sheet in row.trained.failures.sheets}
-    files |= {f"failures/{name}": failed.pictures[name] for name in shown}
+    shown, front = picture(site, layers)
+    if shown:
+        files["front.webp"] = front
+    else:
+        (folder / "front.webp").unlink(missing_ok=True)
+    files |= {"index.html": site.front(shown), "models.html": site.models()}
+    sheets = {sheet.file for row in site.rows for sheet in row.trained.failures.sheets}
+    files |= {f"failures/{name}": failed.pictures[name] for name in sheets}
     files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
         files |= {f"assets/{name}": site.asset(name) for name in _TRIAL}
@@ -157,7 +162,7 @@ def build(
     else:
         remove_atlas(folder)
     removed = _remove_others(folder / "models", {page.slug for page in pages})
-    removed += _remove_others(folder / "failures", {Path(name).stem for name in shown})
+    removed += _remove_others(folder / "failures", {Path(name).stem for name in sheets})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Built(folder, len(pages), written, removed, size)
 

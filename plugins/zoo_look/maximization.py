@@ -43,7 +43,7 @@ Parametrisation = Literal["fourier", "pixels"]
 
 _TURNS: dict[str, Any] = {"rotate": 10.0, "zoom": 0.1}
 _SMALL: dict[str, Any] = {"steps": 128, "rate": 0.05, "jitter": 2, "blur": 0.0, "tv": 0.003, **_TURNS}
-_LARGE: dict[str, Any] = {"steps": 150, "rate": 0.01, "jitter": 24, "blur": 0.5, "tv": 0.0002, **_TURNS}
+_LARGE: dict[str, Any] = {"steps": 150, "rate": 0.015, "jitter": 12, "blur": 0.3, "tv": 0.0001, **_TURNS}
 
 
 def usual(height: int, width: int) -> dict[str, Any]:

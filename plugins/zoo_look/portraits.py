@@ -1,7 +1,7 @@
 """Portraits of channels for an atlas: what drives them, gratings among it, as pictures and as numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,16 +10,16 @@ from torch.nn.functional import pad
 
 from zoo.data import ImageSet
 from zoo.data.image_file import opaque
-from zoo.errors import WeightsError
+from zoo.errors import SpecError, WeightsError
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network
 from zoo.modules.gabor import pixels, rotated
 from zoo_look.deconvnet import Projections, around_gray, project_found
-from zoo_look.first_layer import Fit, as_pictures, fit, patterns
+from zoo_look.first_layer import Fit, as_pictures, find_first_layer, fit, patterns
 from zoo_look.maximization import maximize
 from zoo_look.network import Rectifiers, blank, downward, maps_of, one_hot, reached, statistics
 from zoo_look.receptive import Box, boxes_of
-from zoo_look.top_patches import TopActivations, cut, patches
+from zoo_look.top_patches import TopActivations, cut, gathered, ranking
 
 # ---- Gratings: stripes of one orientation and wavelength -------------------------------------------------------------
 
@@ -99,9 +99,10 @@ def _central(output: Tensor, layer: str) -> Tensor:
 COUNT = 9
 """Patches of a channel."""
 
-_FITTED = (5, 24)
-"""Pixels a side of the receptive fields to which Gabor filters are fitted: smaller ones are fitted by nearly any, and
-larger ones by none."""
+_LARGEST = 24
+"""Pixels a side of the largest receptive field that is shown as a linear one: larger ones are far from it."""
+_SMALLEST = 5
+"""Pixels a side of the smallest to which Gabor filters are fitted: smaller ones are fitted by nearly any."""
 _FIT = {"starts": 4, "steps": 30}
 """A quarter of the usual effort: the residuals of 16 fields of noise grow by half a per cent."""
 
@@ -110,20 +111,38 @@ _FIT = {"starts": 4, "steps": 30}
 class Field:
     """The linear receptive fields of U units: ``weight`` U C h w, the gradients of their values at a grey image.
 
-    Of a first convolution, its filters. ``nearest`` are the Gabor filters that fit their patterns best.
+    Of a first convolution, its filters. ``nearest`` are the Gabor filters that fit their patterns best; None for fields
+    of less than 5 pixels, which nearly any Gabor filter fits.
     """
 
     weight: Tensor
-    nearest: Fit
+    nearest: Fit | None
+    is_first: bool
+    """Whether they are the filters of the first convolution, each times a number."""
 
     def pictures(self) -> list[list[Tensor]]:
-        """Returns of each unit the field and the nearest Gabor filter: 4 h w in [0, 1]."""
-        shown = as_pictures(self.weight)
-        rendered = self.nearest.render(*self.weight.shape[2:])
-        return [
-            [opaque(field), opaque(around_gray(gabor[None].float()))]
-            for field, gabor in zip(shown, rendered, strict=True)
-        ]
+        """Returns of each unit the field and, if it was fitted, the nearest Gabor filter: 4 h w in [0, 1]."""
+        shown = [[opaque(field)] for field in as_pictures(self.weight)]
+        if self.nearest is not None:
+            for own, gabor in zip(shown, self.nearest.render(*self.weight.shape[2:]), strict=True):
+                own.append(opaque(around_gray(gabor[None].float())))
+        return shown
+
+    def colors(self) -> list[tuple[float, float]]:
+        """Returns of each unit the share of its field's energy that is grey, and the axis of the rest in degrees.
+
+        Grey is what is the same in red, green and blue. The rest lies in the plane of hues, and its axis is that with
+        most energy: 0 runs from cyan to red, 60 from blue to yellow, 120 from magenta to green. Nothing for fields of
+        other than three channels.
+        """
+        if self.weight.shape[1] != 3:
+            return []
+        basis = torch.tensor([[1, 1, 1], [2, -1, -1], [0, 1, -1]], dtype=torch.float64)
+        basis = basis / basis.norm(dim=1, keepdim=True)
+        gray, x, y = torch.einsum("ij,ujp->iup", basis, self.weight.double().flatten(2))  # U hw
+        energy = self.weight.double().square().flatten(1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)
+        axis = torch.atan2(2 * (x * y).sum(1), (x.square() - y.square()).sum(1)).rad2deg() / 2
+        return list(zip((gray.square().sum(1) / energy).tolist(), axis.remainder(180).tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,29 +180,31 @@ class Portraits:
 
 
 def portray(
-    network: Network, layer: str, images: ImageSet, channels: Sequence[int], *, limit: int, steps: int
-) -> Portraits:
-    """Returns the portraits of ``channels`` of ``layer``: patches of the first ``limit`` images, ``steps`` of
-    ascent."""
-    strongest = patches(network, layer, images, channels=channels, count=COUNT, limit=limit)
+    network: Network, layer: str, images: ImageSet, parts: Iterable[Sequence[int]], *, steps: int
+) -> Iterator[Portraits]:
+    """Yields the portraits of the channels of ``layer`` that each of ``parts`` names: patches of ``images``, ``steps``
+    of ascent. The images are searched once."""
+    ranked = ranking(network, layer, images, count=COUNT)
     with reached(network, layer) as run:
-        every, _ = boxes_of(run, blank(network), layer)
-    strongest = replace(strongest, boxes=_known(strongest.boxes, strongest.pixels))
-    height, width = every.shape[1:3]
-    position = (height // 2, width // 2)
-    box: Box = tuple(_known(every[channels[0], *position], strongest.pixels).tolist())
-    try:
-        field = _field(network, layer, channels, position, box)
-        climbed = maximize(network, layer, channels, position=position, steps=steps, jitter=0)
-        maxima = [cut(image, box) for image in climbed.images]
-        values: list[float] = climbed.values.tolist()
-        if _has_rectifiers(network):
-            strongest = project_found(network, strongest)
-    except WeightsError:  # no gradient
-        maxima, values, field = [], [], None
+        fields, _ = boxes_of(run, blank(network), layer)
     gratings = tuning(network, layer)
-    chosen = Tuning(gratings.wavelengths, gratings.orientations, gratings.responses[list(channels)])
-    return Portraits(strongest, maxima, values, field, chosen)
+    height, width = fields.shape[1:3]
+    position = (height // 2, width // 2)
+    for channels in parts:
+        strongest = gathered(network, layer, images, ranked, fields, channels)
+        strongest = replace(strongest, boxes=_known(strongest.boxes, strongest.pixels))
+        box: Box = tuple(_known(fields[channels[0], *position], strongest.pixels).tolist())
+        try:
+            field = _field(network, layer, channels, position, box)
+            climbed = maximize(network, layer, channels, position=position, steps=steps, jitter=0)
+            maxima = [cut(image, box) for image in climbed.images]
+            values: list[float] = climbed.values.tolist()
+            if _has_rectifiers(network):
+                strongest = project_found(network, strongest)
+        except WeightsError:  # no gradient
+            maxima, values, field = [], [], None
+        chosen = Tuning(gratings.wavelengths, gratings.orientations, gratings.responses[list(channels)])
+        yield Portraits(strongest, maxima, values, field, chosen)
 
 
 def channels_of(network: Network, layer: str) -> int:
@@ -204,7 +225,7 @@ def _has_rectifiers(network: Network) -> bool:
 
 
 def _field(network: Network, layer: str, channels: Sequence[int], position: tuple[int, int], box: Box) -> Field | None:
-    """Returns the fields of the units at ``position``, which see ``box``; None if that is too large, or too small."""
+    """Returns the fields of the units at ``position``, which see ``box``; None if that is too large."""
     numbers = torch.tensor(channels)
     with reached(network, layer) as run, torch.inference_mode(False), torch.enable_grad(), Rectifiers() as seen:
         leaf = blank(network).repeat(len(numbers), 1, 1, 1).requires_grad_()
@@ -213,9 +234,23 @@ def _field(network: Network, layer: str, channels: Sequence[int], position: tupl
         gradient = downward(maps, leaf, one_hot(maps, numbers, places, torch.ones(len(numbers))), layer)
     top, left, bottom, right = box
     weight = gradient[:, :, top:bottom, left:right].float().cpu()
-    if not (_FITTED[0] <= min(weight.shape[2:]) and max(weight.shape[2:]) <= _FITTED[1]):
+    if min(weight.shape[2:]) < 1 or max(weight.shape[2:]) > _LARGEST:
         return None
-    return Field(weight, fit(patterns(weight)[0], **_FIT))
+    nearest = fit(patterns(weight)[0], **_FIT) if min(weight.shape[2:]) >= _SMALLEST else None
+    return Field(weight, nearest, _is_first(network, weight, channels))
+
+
+def _is_first(network: Network, weight: Tensor, channels: Sequence[int]) -> bool:
+    """Returns whether the fields ``weight`` U C h w are those of the first convolution's filters ``channels``."""
+    try:
+        filters = find_first_layer(network).weight
+    except SpecError:
+        return False
+    if max(channels) >= len(filters) or filters.shape[1:] != weight.shape[1:]:
+        return False
+    own, theirs = weight.flatten(1), filters[torch.tensor(channels)].flatten(1)
+    norms = own.norm(dim=1) * theirs.norm(dim=1)  # zero of a dead unit
+    return bool(norms.any() and ((own * theirs).sum(1).abs() >= 0.999 * norms).all())
 
 
 def _whole(patch: Tensor, box: Tensor, side: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zoo.data import ImageSet, Transform
 from zoo.evaluation import batches
 from zoo.evaluation.forward import device_of
+from zoo.loading import Network
 from zoo.loading.create import info_of
 from zoo_look.maps import show
 from zoo_look.network import as_pixels, blank, check_channel, chosen_layer, images_of, maps_of, name_of, opened, reached
@@ -126,45 +127,89 @@ def patches(
     with opened(model, **args) as network:
         images = images_of(network, data, split)
         layer = chosen_layer(network, layer)
-        numbered = range(min(limit or len(images), len(images)))
-        transform = Transform(info_of(network).preprocess)
-        best: Tensor | None = None
-        done = 0
-        with reached(network, layer) as run, torch.no_grad():
-            for batch, _ in batches(images, transform, batch_size, images=numbered):
-                maps = maps_of(run(batch.to(device_of(network))), layer)
-                peaks, places = (values.cpu() for values in maps.flatten(2).max(2))  # B C
-                numbers = torch.arange(done, done + len(batch))[:, None].expand_as(places)
-                candidates = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
-                joined = candidates if best is None else torch.cat([best, candidates], dim=1)
-                order = joined[0].sort(dim=0, descending=True, stable=True).indices[:count]
-                best = joined.gather(1, order.expand(3, -1, -1))
-                done += len(batch)
-                if progress is not None:
-                    progress(done, len(numbered))
-            fields, _ = boxes_of(run, blank(network), layer)
-        assert best is not None  # a data set has an image
+        ranked = ranking(network, layer, images, count=count, limit=limit, batch_size=batch_size, progress=progress)
         if channels is None:
-            channels = sorted(best[0, 0].topk(min(units, best.shape[2])).indices.tolist())
-        chosen = [check_channel(channel, best.shape[2], layer) for channel in channels]
-        activations, numbers, places = best[:, :, chosen].mT  # 3 U K
-        positions = torch.stack([places.long() // maps.shape[3], places.long() % maps.shape[3]], dim=-1)
-        inputs = {int(i): transform(images.image(int(i))) for i in numbers.unique()}
-        inputs_of = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
-        first = f" (first {len(numbered):,})" if len(numbered) < len(images) else ""
-        where = f"{images.name}/{images.split}{first}"
-        return TopActivations(
-            f"{name_of(network)}, {layer}: the strongest patches of {where}",
-            layer,
-            where,
-            tuple(chosen),
-            activations.float(),
-            numbers.long(),
-            positions,
-            fields[torch.tensor(chosen)[:, None], positions[..., 0], positions[..., 1]],
-            as_pixels(network, inputs_of.flatten(0, 1)).view(inputs_of.shape),
-            inputs_of,
-        )
+            channels = sorted(ranked.activations[:, 0].topk(min(units, len(ranked.activations))).indices.tolist())
+        with reached(network, layer) as run:
+            fields, _ = boxes_of(run, blank(network), layer)
+        return gathered(network, layer, images, ranked, fields, channels, limit=limit)
+
+
+class Ranking(NamedTuple):
+    """The K images that drive a unit of each of C channels most, with that unit's place: each C K."""
+
+    activations: Tensor
+    images: Tensor
+    rows: Tensor
+    columns: Tensor
+
+
+def ranking(
+    network: Network,
+    layer: str,
+    images: ImageSet,
+    *,
+    count: int,
+    limit: int | None = None,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Returns the ``count`` strongest images of every channel of ``layer``, among the first ``limit`` of ``images``."""
+    numbered = range(min(limit or len(images), len(images)))
+    transform = Transform(info_of(network).preprocess)
+    best: Tensor | None = None
+    done = 0
+    with reached(network, layer) as run, torch.no_grad():
+        for batch, _ in batches(images, transform, batch_size, images=numbered):
+            maps = maps_of(run(batch.to(device_of(network))), layer)
+            peaks, places = (values.cpu() for values in maps.flatten(2).max(2))  # B C
+            numbers = torch.arange(done, done + len(batch))[:, None].expand_as(places)
+            candidates = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
+            joined = candidates if best is None else torch.cat([best, candidates], dim=1)
+            order = joined[0].sort(dim=0, descending=True, stable=True).indices[:count]
+            best = joined.gather(1, order.expand(3, -1, -1))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(numbered))
+    assert best is not None  # a data set has an image
+    activations, numbers, places = best.mT  # 3 C K
+    width = maps.shape[3]
+    return Ranking(activations.float(), numbers.long(), places.long() // width, places.long() % width)
+
+
+def gathered(
+    network: Network,
+    layer: str,
+    images: ImageSet,
+    ranked: Ranking,
+    fields: Tensor,
+    channels: Sequence[int],
+    *,
+    limit: int | None = None,
+) -> TopActivations:
+    """Returns the patches of ``channels`` in a :func:`ranking` among the first ``limit`` of ``images``.
+
+    ``fields`` int64 C h w 4 are the boxes that the units see, as :func:`zoo_look.receptive.boxes_of` finds them.
+    """
+    chosen = [check_channel(channel, len(ranked.activations), layer) for channel in channels]
+    activations, numbers, rows, columns = (values[chosen] for values in ranked)  # U K
+    transform = Transform(info_of(network).preprocess)
+    inputs = {int(i): transform(images.image(int(i))) for i in numbers.unique()}
+    inputs_of = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
+    searched = min(limit or len(images), len(images))
+    where = f"{images.name}/{images.split}" + (f" (first {searched:,})" if searched < len(images) else "")
+    return TopActivations(
+        f"{name_of(network)}, {layer}: the strongest patches of {where}",
+        layer,
+        where,
+        tuple(chosen),
+        activations,
+        numbers,
+        torch.stack([rows, columns], dim=-1),
+        fields[torch.tensor(chosen)[:, None], rows, columns],
+        as_pixels(network, inputs_of.flatten(0, 1)).view(inputs_of.shape),
+        inputs_of,
+    )
 
 
 def cut(pixels: Tensor, box: Tensor | Box) -> Tensor:

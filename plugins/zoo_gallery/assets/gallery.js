@@ -59,8 +59,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
   if (head) by(head, wished.startsWith("-"));
 }
 
+// Every word of the search begins one of what a channel prefers; a number is one: "45" finds 45 degrees, "4" does not.
+function search(text) {
+  const asked = wordsOf(text);
+  return (item) => {
+    const own = [...item.querySelectorAll("small, .prefers")].flatMap((part) => wordsOf(part.textContent));
+    return asked.every((word) => own.some((one) => (Number.isNaN(Number(word)) ? one.startsWith(word) : one === word)));
+  };
+}
+
+const wordsOf = (text) => text.toLowerCase().replaceAll("°", " degrees").match(/[\w.]+/g) ?? [];
+
 for (const form of document.querySelectorAll("form.filters[data-for]")) {
-  const rows = [...document.getElementById(form.dataset.for).tBodies[0].rows];
+  const list = document.getElementById(form.dataset.for);
+  const rows = [...(list.tBodies ? list.tBodies[0].rows : list.children)];
   const status = form.querySelector("[role=status]");
   const things = status.textContent.trim().split(" ").pop();
   const fields = [...form.elements].filter((field) => field.name);
@@ -68,10 +80,11 @@ for (const form of document.querySelectorAll("form.filters[data-for]")) {
     const asked = Object.fromEntries(new FormData(form));
     const text = (asked.text ?? "").trim().toLowerCase();
     let shown = 0;
+    const fits = list.tBodies ? (row) => row.cells[0].textContent.toLowerCase().includes(text) : search(text);
     for (const row of rows) {
       const year = Number(row.dataset.year);
       row.hidden = !(
-        row.cells[0].textContent.toLowerCase().includes(text) &&
+        fits(row) &&
         ["data", "family", "licence"].every((key) => !asked[key] || row.dataset[key] === asked[key]) &&
         (!asked.from || year >= Number(asked.from)) &&
         (!asked.to || (year && year <= Number(asked.to)))
@@ -150,7 +163,37 @@ for (const figure of document.querySelectorAll("figure:has(.points)")) {
   });
 }
 
-// The legend hides and shows the points of a family. The line stays that of all.
+// The points that no other beats at lower or equal x, from left to right; each has its place, with y downwards.
+function frontier(points) {
+  const places = points.map((point) => [...point.dataset.place.split(" ").map(Number), point]);
+  places.sort(([x, y], [right, down]) => x - right || y - down);
+  let least = Infinity;
+  return places.filter(([, y]) => y < least && ((least = y), true));
+}
+
+// The line, its names and their list follow what is shown; with all points they are those of the page.
+function redraw(figure) {
+  const [line, list] = [figure.querySelector(".pareto"), figure.querySelector(".frontier")];
+  line.dataset.all ??= line.getAttribute("points");
+  list.whole ??= [...list.childNodes];
+  const every = [...figure.querySelectorAll(".points a")];
+  const shown = every.filter((point) => !point.classList.contains("off"));
+  const best = frontier(shown);
+  const isWhole = shown.length === every.length;
+  line.setAttribute("points", isWhole ? line.dataset.all : best.map(([x, y]) => `${x},${y}`).join(" "));
+  const names = best.map(([, , point]) => point.getAttribute("aria-label").split(":")[0]);
+  for (const name of figure.querySelectorAll(".names text")) name.classList.toggle("beaten", !isWhole && !names.includes(name.textContent));
+  if (isWhole) return list.replaceChildren(...list.whole);
+  const links = best.map(([, , point], number) => {
+    const link = document.createElement("a");
+    link.href = point.getAttribute("href");
+    link.textContent = names[number];
+    return link;
+  });
+  list.replaceChildren("On the line, of those shown: ", ...links.flatMap((link, number) => (number ? [", ", link] : [link])));
+}
+
+// The legend hides and shows the points of a family.
 for (const legend of document.querySelectorAll(".legend[data-shows]")) {
   const charts = document.getElementById(legend.dataset.shows);
   for (const item of legend.children) {
@@ -167,6 +210,7 @@ for (const legend of document.querySelectorAll(".legend[data-shows]")) {
         const points = [...figure.querySelectorAll(".points a")];
         const first = points.find((point) => !point.classList.contains("off"));
         points.forEach((point) => (point.tabIndex = point === first ? 0 : -1));
+        redraw(figure);
       }
     });
   }

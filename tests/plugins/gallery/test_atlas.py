@@ -4,7 +4,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from PIL import Image
 from support import small_site
@@ -52,13 +54,59 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_activations_are_those_of_zoo_look_patches(computed: Path) -> None:
     (layer,) = atlas.read(computed)
     digits = zoo.data.load("digits", "test")
-    expected = zoo.look.patches(NETWORK, "act1", digits, channels=range(12), count=9, limit=40)
+    searched = range(0, len(digits), len(digits) // 40)[:40]
+    expected = zoo.look.patches(NETWORK, "act1", digits.subset(searched, "test"), channels=range(12), count=9)
     shown = [channel for _, channel in layer.channels]
     assert [channel.number for channel in shown] == [*range(12)]
     for channel, activations, images in zip(shown, expected.activations, expected.images, strict=True):
         assert channel.activations == pytest.approx(activations.tolist(), rel=1e-3)
-        assert list(channel.images) == images.tolist()
+        assert list(channel.images) == [searched[image] for image in images.tolist()]
+        assert list(channel.classes) == [digits.classes[int(digits.labels[image])] for image in channel.images]
     assert layer.has_rest
+
+
+def unit(**other: Any) -> atlas.Channel:
+    """Returns a channel that prefers upright stripes of 4 pixels, with nine cats."""
+    known = {
+        "number": 3, "activations": (2.0,) * 9, "images": tuple(range(9)), "classes": ("cat",) * 9, "maximum": 3.0,
+        "responses": ((1.0, 0.1), (0.5, 0.1)), "best": (4.0, 0.0), "selectivity": 0.8, "gabor": None,
+        "gray": None, "axis": None,
+    }  # fmt: skip
+    return atlas.Channel(**known | other)  # type: ignore[arg-type]  # by name
+
+
+def test_what_a_channel_prefers_is_said_in_words(computed: Path) -> None:
+    (layer,) = atlas.read(computed)
+    first = layer.parts[0][1]
+    assert first.is_first, "act1 follows the first convolution"
+    later = msgspec.structs.replace(first, is_first=False)
+    stripes = ["vertical stripes 0°", "high frequency"]
+    assert later.preferences(unit()) == ["cat", *stripes]
+    assert later.preferences(unit(classes=("cat",) * 4 + ("dog",) * 5)) == ["dog", *stripes]
+    assert later.preferences(unit(classes=("cat",) * 4 + ("dog",) * 4 + ("car",))) == stripes, "no majority"
+    assert later.preferences(unit(activations=(2.1,) * 9)) == ["cat"], "patches drive it more than twice as much"
+    assert later.preferences(unit(selectivity=0.4, best=(4.1, 0.0))) == ["cat", "middle frequency"]
+    assert later.preferences(unit(best=(8.1, 22.5))) == ["cat", "oblique stripes 22.5°", "low frequency"]
+    assert later.preferences(unit(best=None)) == ["cat"]
+    assert first.preferences(unit(gray=0.9, axis=0.0)) == [*stripes, "grey"], "no class: it sees a few pixels"
+    assert first.preferences(unit(gray=0.5, axis=0.0)) == stripes
+    for axis, words in {
+        20: "red and cyan",
+        50: "yellow and blue",
+        130: "green and magenta",
+        170: "red and cyan",
+    }.items():
+        assert first.preferences(unit(gray=0.1, axis=float(axis))) == [*stripes, words]
+
+
+def test_images_are_searched_at_equal_distances(tmp_path: Path) -> None:
+    """A split may have its classes one after the other."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    atlas.compute(NETWORK, tmp_path / "atlas", layers=["act1"], channels=8, limit=3, steps=1)
+    (layer,) = atlas.read(tmp_path / "atlas")
+    third = len(zoo.data.load("digits", "test")) // 3
+    assert {image for _, channel in layer.channels for image in channel.images} == {0, third, 2 * third}
+    assert "3 images at equal distances" in layer.parts[0][1].data
 
 
 def test_what_was_ended_is_continued_and_nothing_is_computed_twice(computed: Path, tmp_path: Path) -> None:
@@ -111,8 +159,9 @@ def test_each_channel_has_a_page_with_its_own_pictures(explored: Path, computed:
     page = small_site.Page(folder / "9.html")
     views = [image["viewbox"] for tag, image in page.elements if tag == "svg" and image.get("class") == "crop"]
     files = [image for tag, image in page.elements if tag == "image"]
-    kinds = ("maximum", "patches", "projections")
+    kinds = ("maximum", "patches", "projections", "field")
     assert {*kinds} == {*part.tiles}
+    assert ", ".join(part.preferences(channel)) in " ".join(page.text)
     assert [image["href"] for image in files] == [f"00008.{kind}.webp" for kind in kinds]
     for view, image, kind in zip(views, files, kinds, strict=True):
         width, height = part.tiles[kind]
@@ -145,6 +194,18 @@ def test_a_second_build_writes_nothing_and_one_without_the_atlas_removes_it(
     gallery.build(tmp_path / "site", ["resnet20"])
     gallery.build(tmp_path / "new", ["resnet20"])
     assert contents(tmp_path / "site") == contents(tmp_path / "new")
+
+
+def test_the_atlas_of_the_site_is_of_the_published_weights() -> None:
+    """What is computed with a data set is part of the repository: it must be of this format and of these weights."""
+    layers = atlas.read(Path(__file__).parents[3] / "docs" / "atlas")
+    assert {layer.weights for layer in layers} >= {"resnet20.c10", "alexnet_small.c10"}
+    for layer in layers:
+        (known,) = zoo.info(layer.weights)["weights"]
+        for _, part in layer.parts:
+            assert part.settings == msgspec.structs.replace(
+                part.settings, sha256=known["sha256"], version=atlas.VERSION
+            )
 
 
 def test_a_folder_that_holds_no_atlas_is_refused(computed: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The pages in headless Chromium: what it requests, keyboard, sorting, accessibility."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from support import browser, small_site
 
 import zoo
@@ -69,11 +71,12 @@ def test_axe_finds_no_violation(chromium: Any, address: str, kind: str, scheme: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_page_is_wider_than_a_phone(chromium: Any, address: str, kind: str) -> None:
-    context = chromium.new_context(viewport=PHONE)
-    page = context.new_page()
-    page.goto(address + kind)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    context.close()
+    for width in (320, PHONE["width"]):
+        context = chromium.new_context(viewport=PHONE | {"width": width})
+        page = context.new_page()
+        page.goto(address + kind, wait_until="networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        context.close()
 
 
 def test_texts_of_third_parties_run_no_script(page: Any, tmp_path: Path, pet: None) -> None:
@@ -157,6 +160,45 @@ def test_the_legend_hides_the_points_of_a_family_and_the_keys_pass_over_them(pag
     assert page.evaluate("document.activeElement.checkVisibility()")
     button.click()
     assert points.count() == every
+
+
+def test_the_line_is_that_of_the_points_that_are_shown(page: Any, address: str) -> None:
+    page.goto(address)
+    figure = page.locator("figure:has(.points)").first
+    line, listed = figure.locator(".pareto"), figure.locator(".frontier")
+    before = line.get_attribute("points"), listed.inner_text()
+    winner = listed.locator("a").last.inner_text()
+    family = figure.locator(f".points a[aria-label^='{winner}:']").get_attribute("data-group")
+    button = page.locator(f".legend [data-group='{family}'] button").first
+    button.click()
+    shown = [
+        (*map(float, point.get_attribute("data-place").split()), point.get_attribute("aria-label").split(":")[0])
+        for point in figure.locator(".points a:visible").all()
+    ]
+    best = [
+        (x, y, name)
+        for x, y, name in sorted(shown)
+        if not any(right <= x and down <= y and other != name for right, down, other in shown)
+    ]
+    assert line.get_attribute("points") == " ".join(f"{x:g},{y:g}" for x, y, _ in best)
+    assert listed.locator("a").all_inner_texts() == [name for *_, name in best]
+    assert winner not in listed.inner_text()
+    button.click()
+    assert (line.get_attribute("points"), listed.inner_text()) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_clicked_is_large_enough_for_a_finger(page: Any, address: str, kind: str) -> None:
+    """Links within sentences are as high as these."""
+    page.set_viewport_size(PHONE)
+    page.goto(address + kind, wait_until="networkidle")
+    page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+    small = page.evaluate("""() => [...document.querySelectorAll(
+        "header nav a, .path a, .panel a, tbody th a, button, input, select, summary"
+    )].filter((part) => part.checkVisibility()).map(
+        (part) => [part.outerHTML.slice(0, 80), part.getBoundingClientRect()]
+    ).filter(([, box]) => box.height < 24 || box.width < 24).map(([html]) => html)""")
+    assert small == []
 
 
 def test_markers_that_lie_together_are_listed_at_a_click(page: Any, address: str) -> None:
@@ -254,7 +296,7 @@ def test_pictures_of_the_atlas_are_cut_out_of_their_files(page: Any, address: st
     )
     assert len(sizes) == 3
     assert all((width, height) == (shown, tall) for width, height, shown, tall in sizes)
-    page.get_by_role("link", name="2", exact=True).click()
+    page.locator('a[href="2.html"]').click()
     page.get_by_role("heading", name="Channel 2").wait_for()
     page.get_by_role("link", name="← Channel 1").click()
     page.get_by_role("heading", name="Channel 1").wait_for()
@@ -280,3 +322,73 @@ def test_without_scripts_everything_is_readable_and_no_control_is_shown(chromium
     assert page.locator("form.filters").first.is_hidden()
     assert page.get_by_role("button").count() == 0
     context.close()
+
+
+def channels_shown(page: Any) -> list[str]:
+    """Returns where the channels lead that a search has left."""
+    return [link.get_attribute("href") for link in page.locator("#units li:visible a").all()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder"), [("atlas.html", "atlas/resnet20.digits/act1/"), ("atlas/resnet20.digits/act1/index.html", "")]
+)
+def test_channels_are_found_by_what_they_prefer(page: Any, address: str, kind: str, folder: str) -> None:
+    """By the keyboard alone. The three channels' measurements are replaced, as any may prefer anything."""
+    page.goto(address + kind)
+    known = ["cat, diagonal stripes 45°, high frequency", "Faces easy, grey", "cat, yellow and blue"]
+    page.evaluate(
+        "(words) => document.querySelectorAll('.prefers').forEach((part, i) => (part.textContent = words[i]))", known
+    )
+    field = page.get_by_label("What a channel prefers")
+    while not field.evaluate("field => field === document.activeElement"):
+        page.keyboard.press("Tab")
+    found = {}
+    for asked in ("cat", "45 degrees", "45°", "Blue CAT", "face", "4", "1", "frequency grey"):
+        page.keyboard.press("Control+A")
+        page.keyboard.type(asked)
+        found[asked] = [int(link.removeprefix(folder).removesuffix(".html")) for link in channels_shown(page)]
+    assert found == {
+        "cat": [0, 2], "45 degrees": [0], "45°": [0], "Blue CAT": [2], "face": [1], "4": [], "1": [],
+        "frequency grey": [],
+    }  # fmt: skip
+    assert "None of the 3 channels" in page.get_by_role("status").inner_text()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("high")
+    assert page.get_by_role("status").inner_text() == "1 of 3 channels"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{address}atlas/resnet20.digits/act1/0.html")
+    page.go_back()
+    assert "text=high" in page.url
+    assert page.get_by_label("What a channel prefers").input_value() == "high"
+
+
+def test_the_atlas_names_words_that_find_channels(page: Any, address: str) -> None:
+    page.goto(address + "atlas.html")
+    links = page.locator("main a[href*='text=']")
+    words = links.all_inner_texts()
+    assert words
+    links.first.click()
+    page.wait_for_url("**text=**")
+    assert all(words[0] in text for text in page.locator("#units li:visible .prefers").all_inner_texts())
+    assert page.locator("#units li:visible").count() > 0
+
+
+@pytest.mark.parametrize("window", [{"width": 1440, "height": 900}, {"width": 390, "height": 844}])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_page_begins_with_a_picture(
+    chromium: Any, tmp_path: Path, window: dict[str, int], scheme: str
+) -> None:
+    gallery.build(tmp_path / "site", ["resnet20.c10"], channels=Path(__file__).parents[3] / "docs" / "atlas")
+    with browser.served(tmp_path / "site") as top:
+        context = chromium.new_context(viewport=window, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(top + "index.html", wait_until="networkidle")
+        box = page.locator(".glimpse ul").bounding_box()
+        assert box["y"] + box["height"] <= window["height"], "no need to scroll"
+        colors = page.locator(".glimpse .crop").first.screenshot()
+        assert len(Image.open(io.BytesIO(colors)).convert("RGB").getcolors(1 << 20)) > 100, "it is there"
+        page.locator(".glimpse li a").first.click()
+        assert "Prefers airplane" in page.locator("main").inner_text()
+        context.close()

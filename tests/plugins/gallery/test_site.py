@@ -15,10 +15,10 @@ import zoo
 from zoo import registry
 from zoo.errors import DataError, SpecError, StorageError, UnknownNameError
 from zoo.manifest import History
-from zoo_gallery import facts
+from zoo_gallery import atlas, facts
 from zoo_gallery import site as gallery
 from zoo_gallery.outline import Outline
-from zoo_gallery.pages import Pages
+from zoo_gallery.pages import Pages, explored, picture
 
 
 @pytest.fixture(autouse=True)
@@ -344,3 +344,15 @@ def test_latencies_that_cannot_be_compared_or_read_are_refused(
     (tmp_path / "latency.csv").write_text(change(text))
     with pytest.raises(DataError, match=reason):
         gallery.build(tmp_path / "site", ["resnet20"], latency=tmp_path / "latency.csv")
+
+
+def test_the_first_view_of_all_models_is_small() -> None:
+    """The front page with its picture, styles, script and icon, uncompressed, of every model that is installed here."""
+    layers = atlas.read(Path(__file__).parents[3] / "docs" / "atlas")
+    everything = Pages(facts.pages(gallery._chosen([]), facts.Findings({}, {}, explored(layers))), menu=["atlas"])
+    shown, front = picture(everything, layers)
+    assert len(shown) == 6
+    page = everything.front(shown)
+    parts = [page, front, *map(everything.asset, ("gallery.css", "gallery.js", "icon.svg"))]
+    assert b"front.webp" in page
+    assert sum(map(len, parts)) < 300_000

@@ -13,7 +13,7 @@ import zoo
 from zoo.data.image_file import webp
 from zoo.evaluation import frozen
 from zoo.modules.gabor import gabor_filter
-from zoo_look.portraits import ORIENTATIONS, Portraits, portray, tuning
+from zoo_look.portraits import ORIENTATIONS, Field, Portraits, portray, tuning
 
 
 class Cells(nn.Module):
@@ -47,7 +47,8 @@ def made(cells: Cells) -> Portraits:
     pixels = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = zoo.data.ImageSet("noise", "test", ("noise",), torch.zeros(12, dtype=torch.int64), pixels)
     with frozen(cells):
-        return portray(cells, "relu", images, range(5), limit=12, steps=30)
+        (made,) = portray(cells, "relu", images, [range(5)], steps=30)
+    return made
 
 
 def test_a_gabor_filter_prefers_its_own_orientation_and_wavelength(cells: Cells) -> None:
@@ -74,6 +75,30 @@ def test_the_linear_field_of_a_convolution_is_its_filter_and_the_nearest_gabor_f
     assert made.field.nearest.error[:4].max() < 0.05
     degrees = made.field.nearest.orientation[:4].rad2deg()
     assert degrees.remainder(180).tolist() == pytest.approx(Cells.DEGREES, abs=2)
+
+
+def test_the_fields_of_the_first_convolution_are_known_as_such(cells: Cells, made: Portraits) -> None:
+    assert made.field.is_first
+    twice = nn.Sequential(cells.cells, nn.Conv2d(5, 5, 1))
+    twice.zoo_info = cells.zoo_info
+    pixels = torch.full((9, 3, 32, 32), 200, dtype=torch.uint8)
+    images = zoo.data.ImageSet("grey", "test", ("grey",), torch.zeros(9, dtype=torch.int64), pixels)
+    with frozen(twice):
+        (second,) = portray(twice, "1", images, [range(5)], steps=1)
+    assert not second.field.is_first
+
+
+def test_the_colours_of_a_field_are_its_axis_of_hue() -> None:
+    wave = torch.linspace(-1, 1, 9).view(3, 3)
+    colors = {"grey": (1, 1, 1), "red": (1, 0, 0), "yellow": (0.5, 0.5, -1), "green": (-1, 2, -1), "blue": (0, 0, 1)}
+    weight = torch.stack([torch.tensor(color).float()[:, None, None] * wave for color in colors.values()])
+    found = dict(zip(colors, Field(weight, None, is_first=True).colors(), strict=True))
+    assert found["grey"][0] == pytest.approx(1)
+    assert found["red"] == pytest.approx((1 / 3, 0), abs=1e-6), "a third of red is grey"
+    assert found["yellow"] == pytest.approx((0, 60), abs=1e-4)
+    assert found["green"] == pytest.approx((0, 120), abs=1e-4)
+    assert found["blue"][1] == pytest.approx(60, abs=1e-4), "blue lies opposite to yellow"
+    assert Field(weight[:, :1], None, is_first=True).colors() == []
 
 
 def test_the_maximising_image_drives_the_unit_more_than_the_strongest_patch(made: Portraits) -> None:
@@ -113,7 +138,7 @@ def test_a_network_without_relus_has_no_projections_and_one_without_gradient_no_
 
     pixels = torch.full((9, 3, 32, 32), 200, dtype=torch.uint8)
     images = zoo.data.ImageSet("grey", "test", ("grey",), torch.zeros(9, dtype=torch.int64), pixels)
-    made = portray(Counts().eval(), "bright", images, range(3), limit=9, steps=2)
+    (made,) = portray(Counts().eval(), "bright", images, [range(3)], steps=2)
     assert made.projections(0) == []
     assert made.maxima == []
     assert made.field is None
