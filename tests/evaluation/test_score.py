@@ -318,6 +318,10 @@ def test_a_folder_of_some_of_the_classes_is_scored_by_their_names(
     assert f"photos has {len(folders)} of the 1,000 classes of" in caplog.text
     zoo.evaluate(imagenet, photos, mistakes=tmp_path / "out")
     assert "tabby,golden retriever," in (tmp_path / "out/mistakes.csv").read_text()
+    rows = (tmp_path / "out/confusion.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(folders), "the other classes have neither images nor answers"
+    assert rows[0].startswith("true,golden retriever,tabby")
+    assert rows[1].startswith("golden retriever,2,0")
 
 
 def test_a_folder_of_other_classes_than_the_networks_is_refused(imagenet: torch.nn.Module, tmp_path: Path) -> None:

@@ -276,10 +276,15 @@ def _checked(about: About, tensors: dict[str, Tensor]) -> StoredOutputs:
 
 
 def write_mistakes(folder: Path, images: ImageSet, answers: Answers) -> None:
-    """Writes ``confusion.csv`` and ``mistakes.csv`` for the ``answers`` to ``images``."""
-    names = images.classes
-    counts = [[name, *row] for name, row in zip(names, answers.confusion.tolist(), strict=True)]
-    storage.replace(folder / "confusion.csv", _table(["true", *names], counts))
+    """Writes ``confusion.csv`` and ``mistakes.csv`` for the ``answers`` to ``images``.
+
+    A class that no image has and no answer names is left out of the matrix: photographs of three of ImageNet's classes
+    do not need 1,000 columns.
+    """
+    names, matrix = images.classes, answers.confusion
+    present = (matrix.sum(0) + matrix.sum(1)).nonzero().flatten().tolist()
+    counts = [[names[true], *(int(matrix[true, predicted]) for predicted in present)] for true in present]
+    storage.replace(folder / "confusion.csv", _table(["true", *(names[number] for number in present)], counts))
     wrong = (
         [images.where(number), names[true], names[predicted], "" if probability is None else f"{probability:.4f}"]
         for number, true, predicted, probability in answers.mistakes
