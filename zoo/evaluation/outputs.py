@@ -281,10 +281,11 @@ def write_mistakes(folder: Path, images: ImageSet, answers: Answers) -> None:
     A class that no image has and no answer names is left out of the matrix: photographs of three of ImageNet's classes
     do not need 1,000 columns.
     """
-    names, matrix = images.classes, answers.confusion
-    present = (matrix.sum(0) + matrix.sum(1)).nonzero().flatten().tolist()
-    counts = [[names[true], *(int(matrix[true, predicted]) for predicted in present)] for true in present]
-    storage.replace(folder / "confusion.csv", _table(["true", *(names[number] for number in present)], counts))
+    names = images.classes
+    present = (answers.confusion.sum(0) + answers.confusion.sum(1)).nonzero()[:, 0]
+    titles = [names[number] for number in present.tolist()]
+    counts = zip(titles, answers.confusion[present][:, present].tolist(), strict=True)
+    storage.replace(folder / "confusion.csv", _table(["true", *titles], ([name, *row] for name, row in counts)))
     wrong = (
         [images.where(number), names[true], names[predicted], "" if probability is None else f"{probability:.4f}"]
         for number, true, predicted, probability in answers.mistakes
