@@ -39,11 +39,8 @@ def run(process: Process) -> Run:
     """Runs ``process``. Raises for an unexpected exit code."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
-        environment = {
-            **os.environ,
-            "PYTHONDONTWRITEBYTECODE": "",
-            **process.environment,
-        }  # as installed: compiled once
+        # As installed: modules are compiled once.
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **process.environment}
         child = subprocess.Popen(process.command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - started

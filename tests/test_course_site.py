@@ -259,7 +259,7 @@ def test_the_attack_in_the_page_is_fgsm_as_torch_computes_it(page: Any, address:
     import torch
 
     page.goto(f"{address}15-fooling.html")
-    page.locator(".zoo-bars").wait_for()
+    page.locator("[data-explorable=fooling] .zoo-bars").wait_for()
     move(page, "fooling", digit, epsilon)
     network = page.evaluate("window.zooDigits")
     weights, biases = (torch.tensor(network[name]).double() for name in ("weights", "biases"))

@@ -125,6 +125,32 @@
     canvas.getContext("2d").putImageData(image, 0, 0);
   }
 
+  // Draws `values` from left to right as a line, from 0 below to `top` above, over `length` steps.
+  function curve(canvas, values, length, top) {
+    const side = 240;
+    [canvas.width, canvas.height] = [side, side];
+    const context = canvas.getContext("2d");
+    [context.fillStyle, context.strokeStyle, context.lineWidth] = ["#fff", "#ccc", 1];
+    context.fillRect(0, 0, side, side);
+    context.beginPath();
+    for (const share of [0.25, 0.5, 0.75]) {
+      context.moveTo(0, share * side);
+      context.lineTo(side, share * side);
+    }
+    context.stroke();
+    [context.strokeStyle, context.lineWidth] = ["#1b4f9c", 2];
+    context.beginPath();
+    values.forEach((value, n) => context.lineTo((n / Math.max(length, 1)) * side, (1 - Math.min(value / top, 1)) * side));
+    context.stroke();
+  }
+
+  // The bar of an answer and its probability in per cent; one that is not the first answer has another colour.
+  function answerBar(name, percent, isOther) {
+    const bar = make("span", { className: isOther ? "zoo-bar zoo-other" : "zoo-bar" });
+    bar.style.inlineSize = `${percent.toFixed(1)}%`;
+    return make("div", {}, make("b", {}, name), make("span", { className: "zoo-track" }, bar), make("span", {}, `${percent.toFixed(1)}%`));
+  }
+
   // Keeps the values of controls in the address, as ?name=30,8, so that a link shows what its sender saw.
   function remember(name, controls) {
     const kept = new URLSearchParams(location.search).get(name)?.split(",") ?? [];
@@ -143,7 +169,7 @@
   }
 
   const place = (name) => document.querySelector(`[data-explorable=${name}]`);
-  Object.assign(window.zooCourse, { slider, choice, picture, paint, remember, place });
+  Object.assign(window.zooCourse, { slider, choice, picture, paint, curve, answerBar, remember, place });
 
   // ---- drawings ----
 

@@ -1,6 +1,6 @@
 // Chapter 15: the fast gradient sign method on a digit, in closed form: the network is a softmax over a linear map.
 (() => {
-  const { make, pick, slider, choice, picture, paint, remember, place, folder } = window.zooCourse;
+  const { make, pick, slider, choice, picture, paint, answerBar, remember, place, folder } = window.zooCourse;
 
   function start({ weights, biases, accuracy, images }) {
     const logits = (pixels) => weights.map((row, k) => row.reduce((sum, weight, i) => sum + weight * pixels[i], biases[k]));
@@ -43,11 +43,7 @@
       const shares = probabilities(after);
       const answer = shares.indexOf(Math.max(...shares));
       const percent = (share) => `${(100 * share).toFixed(1)}%`;
-      bars.replaceChildren(...shares.map((share, k) => {
-        const bar = make("span", { className: k === label ? "zoo-bar" : "zoo-bar zoo-other" });
-        bar.style.inlineSize = percent(share);
-        return make("div", {}, make("b", {}, String(k)), make("span", { className: "zoo-track" }, bar), make("span", {}, percent(share)));
-      }));
+      bars.replaceChildren(...shares.map((share, k) => answerBar(String(k), 100 * share, k !== label)));
       status.textContent = answer === label
         ? pick(`Read as ${answer}, with ${percent(shares[answer])}: right.`, `${percent(shares[answer])}の確率で${answer}と読みました。正解です。`)
         : pick(`Read as ${answer}, with ${percent(shares[answer])}: wrong, it is ${label}.`, `${percent(shares[answer])}の確率で${answer}と読みました。正しくは${label}です。`);

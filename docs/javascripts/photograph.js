@@ -1,7 +1,7 @@
 // Chapter 15: the fast gradient sign method on a photograph. The signs of the gradient and the network's answers are
 // stored, as docs/course/photograph.py computed them; the attacked image is computed here.
 (async () => {
-  const { make, pick, isJapanese, slider, choice, picture, remember, place, folder } = window.zooCourse;
+  const { make, pick, isJapanese, slider, choice, picture, answerBar, remember, place, folder } = window.zooCourse;
   const [SIDE, MOST] = [224, 16];
   const { answers, ja } = await (await fetch(new URL("photograph.json", folder))).json();
   const named = (name) => (isJapanese ? ja[name] : name);
@@ -48,12 +48,8 @@
     draw(pictures.after, (i) => before[i] + size * Math.sign(signs[i] - 128));
     draw(pictures.signs, (i) => (size ? signs[i] : 128));
     const said = answers[name][kind][size];
-    bars.replaceChildren(...said.map(([answer, percent]) => {
-      const bar = make("span", { className: answer === answers[name][kind][0][0][0] ? "zoo-bar" : "zoo-bar zoo-other" });
-      bar.style.inlineSize = `${percent}%`;
-      return make("div", {}, make("b", {}, named(answer)), make("span", { className: "zoo-track" }, bar), make("span", {}, `${percent.toFixed(1)}%`));
-    }));
     const [[first], [[answer, percent]]] = [answers[name][kind][0][0], said];
+    bars.replaceChildren(...said.map(([other, share]) => answerBar(named(other), share, other !== first)));
     status.textContent = answer === first
       ? pick(`Still “${answer}”, with ${percent.toFixed(1)}%.`, `「${named(answer)}」のままです（${percent.toFixed(1)}%）。`)
       : pick(`No longer “${first}” but “${answer}”, with ${percent.toFixed(1)}%.`, `「${named(first)}」ではなく「${named(answer)}」になりました（${percent.toFixed(1)}%）。`);

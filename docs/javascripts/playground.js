@@ -150,7 +150,7 @@ window.zooPlayground = (() => {
 })();
 
 (() => {
-  const { make, pick, slider, choice, picture, remember, place, folder } = window.zooCourse;
+  const { make, pick, slider, choice, picture, curve, remember, place, folder } = window.zooCourse;
   const { create, forward, lossAndGradients, descend, zeros, sample, generator } = window.zooPlayground;
   const [POINTS, MOST_STEPS, SIDE, GRID] = [200, 2000, 240, 48];
   const yesNo = [["no", pick("without", "なし")], ["yes", pick("with", "あり")]];
@@ -166,7 +166,7 @@ window.zooPlayground = (() => {
   const begin = make("button", { type: "button", className: "md-button md-button--primary" });
   const again = make("button", { type: "button", className: "md-button" }, pick("Reset", "最初から"));
   const plane = picture(pick("Points of two classes, and the answer at each place", "二つのクラスの点と、各位置での答え"));
-  const curve = picture(pick("Training loss by step, on a scale of 0 to 1", "ステップごとの訓練損失（0から1まで）"));
+  const descent = picture(pick("Training loss by step, on a scale of 0 to 1", "ステップごとの訓練損失（0から1まで）"));
   const status = make("p", { className: "zoo-status" });
   status.setAttribute("role", "status");
   let run = null;
@@ -204,7 +204,7 @@ window.zooPlayground = (() => {
     const { batches } = lossAndGradients(layers, training.points, training.labels, settings());
     const answers = (points) => forward(layers, points, settings(), batches).logits;
     drawPlane(answers, training);
-    drawCurve(losses);
+    curve(descent.canvas, losses, Math.max(losses.length, 100), 1);
     const right = (set) => answers(set.points).filter((logit, n) => (logit > 0 ? 1 : 0) === set.labels[n]).length / POINTS;
     const [trained, tested] = [training, test].map((set) => `${(100 * right(set)).toFixed(0)}%`);
     const loss = losses.length ? losses.at(-1).toFixed(3) : "–";
@@ -247,24 +247,6 @@ window.zooPlayground = (() => {
     });
   }
 
-  function drawCurve(losses) {
-    const canvas = curve.canvas;
-    [canvas.width, canvas.height] = [SIDE, SIDE];
-    const context = canvas.getContext("2d");
-    [context.fillStyle, context.strokeStyle, context.lineWidth] = ["#fff", "#ccc", 1];
-    context.fillRect(0, 0, SIDE, SIDE);
-    context.beginPath();
-    for (const share of [0.25, 0.5, 0.75]) {
-      context.moveTo(0, share * SIDE);
-      context.lineTo(SIDE, share * SIDE);
-    }
-    context.stroke();
-    [context.strokeStyle, context.lineWidth] = ["#1b4f9c", 2];
-    context.beginPath();
-    losses.forEach((loss, n) => context.lineTo((n / Math.max(losses.length, 100)) * SIDE, (1 - Math.min(loss, 1)) * SIDE));
-    context.stroke();
-  }
-
   for (const control of controls) {
     control.input.addEventListener("input", () => {
       if (control !== rate) reset();
@@ -284,7 +266,7 @@ window.zooPlayground = (() => {
       "残差接続のない16ブロックでは、何も学習できません。残差接続を加えたり、ブロックを減らしたりして、もう一度始めてみましょう。次に、正規化のある24ブロックを、残差接続のある場合とない場合で比べてください。これが劣化です。")),
     make("div", { className: "zoo-controls" }, ...controls.map(({ label }) => label), begin, again),
     status,
-    make("div", { className: "zoo-pictures zoo-wide" }, plane.figure, curve.figure),
+    make("div", { className: "zoo-pictures zoo-wide" }, plane.figure, descent.figure),
     make("p", {}, link, pick(" trains a convolutional network on handwritten digits.", "（英語）では、畳み込みネットワークが手書き数字を学習します。")));
   place("playground").classList.add("zoo-explorable");
   reset();

@@ -1,8 +1,8 @@
 // Chapter 3: a convolutional network that learns digits or small photographs, its filters and its maps while it learns.
 (async () => {
-  const { make, pick, slider, choice, picture, remember, place, folder } = window.zooCourse;
+  const { make, pick, slider, choice, picture, curve, remember, place, folder } = window.zooCourse;
   const { CLASSES, FILTERS, KERNEL, descend, generator, networkFor } = await import(new URL("network.mjs", folder).href);
-  const [BATCH, MOMENTUM, MOST_EPOCHS, FRAME_MS, SIDE] = [32, 0.9, 30, 30, 240];
+  const [BATCH, MOMENTUM, MOST_EPOCHS, FRAME_MS] = [32, 0.9, 30, 30];
   const CLASS_NAMES = {
     digits: Array.from({ length: CLASSES }, (_, label) => String(label)),
     cifar10: pick(
@@ -140,23 +140,6 @@
     });
   }
 
-  function drawCurve(canvas, points, longest, top) {
-    [canvas.width, canvas.height] = [SIDE, SIDE];
-    const context = canvas.getContext("2d");
-    [context.fillStyle, context.strokeStyle, context.lineWidth] = ["#fff", "#ccc", 1];
-    context.fillRect(0, 0, SIDE, SIDE);
-    context.beginPath();
-    for (const share of [0.25, 0.5, 0.75]) {
-      context.moveTo(0, share * SIDE);
-      context.lineTo(SIDE, share * SIDE);
-    }
-    context.stroke();
-    [context.strokeStyle, context.lineWidth] = ["#1b4f9c", 2];
-    context.beginPath();
-    points.forEach((value, n) => context.lineTo((n / Math.max(longest, 1)) * SIDE, (1 - Math.min(value / top, 1)) * SIDE));
-    context.stroke();
-  }
-
   function show() {
     const { set, inputs, network, parameters, losses, accuracy } = run;
     const steps = epochSteps();
@@ -164,8 +147,8 @@
       const last = losses.slice(Math.max(0, n - 9), n + 1);
       return last.reduce((sum, loss) => sum + loss, 0) / last.length;
     });
-    drawCurve(pictures.loss.canvas, smooth, 5 * steps * Math.ceil(Math.max(losses.length, 1) / steps / 5), 3);
-    drawCurve(pictures.accuracy.canvas, accuracy, 5 * Math.ceil(Math.max(accuracy.length - 1, 1) / 5), 1);
+    curve(pictures.loss.canvas, smooth, 5 * steps * Math.ceil(Math.max(losses.length, 1) / steps / 5), 3);
+    curve(pictures.accuracy.canvas, accuracy, 5 * Math.ceil(Math.max(accuracy.length - 1, 1) / 5), 1);
 
     const weights = parameters["conv.weight"];
     const size = weights.length / FILTERS;

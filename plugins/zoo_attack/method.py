@@ -31,8 +31,7 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
     random_start: bool = True
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         _ = self.own
 
     @property

@@ -37,8 +37,7 @@ class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
     rotation: Annotated[float, msgspec.Meta(ge=0, le=180)] = 22.5
     location: tuple[float, float] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         low, high = self.scale
         self.require(0 < low <= high <= 1, f"scale {self.scale} must be (low, high) with 0 < low <= high <= 1")
         place = self.location or (0.5, 0.5)

@@ -19,7 +19,7 @@ from zoo_look.first_layer import Fit, as_pictures, find_first_layer, fit, patter
 from zoo_look.maximization import maximize
 from zoo_look.network import Rectifiers, blank, downward, maps_of, one_hot, reached, statistics
 from zoo_look.receptive import Box, boxes_of
-from zoo_look.top_patches import TopActivations, cut, gathered, ranking
+from zoo_look.top_patches import TopActivations, cut, patches_of, ranking
 
 # ---- Gratings: stripes of one orientation and wavelength -------------------------------------------------------------
 
@@ -191,7 +191,7 @@ def portray(
     height, width = fields.shape[1:3]
     position = (height // 2, width // 2)
     for channels in parts:
-        strongest = gathered(network, layer, images, ranked, fields, channels)
+        strongest = patches_of(network, layer, images, ranked, fields, channels)
         strongest = replace(strongest, boxes=_known(strongest.boxes, strongest.pixels))
         box: Box = tuple(_known(fields[channels[0], *position], strongest.pixels).tolist())
         try:

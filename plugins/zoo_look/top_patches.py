@@ -132,7 +132,7 @@ def patches(
             channels = sorted(ranked.activations[:, 0].topk(min(units, len(ranked.activations))).indices.tolist())
         with reached(network, layer) as run:
             fields, _ = boxes_of(run, blank(network), layer)
-        return gathered(network, layer, images, ranked, fields, channels, limit=limit)
+        return patches_of(network, layer, images, ranked, fields, channels, limit=limit)
 
 
 class Ranking(NamedTuple):
@@ -177,7 +177,7 @@ def ranking(
     return Ranking(activations.float(), numbers.long(), places.long() // width, places.long() % width)
 
 
-def gathered(
+def patches_of(
     network: Network,
     layer: str,
     images: ImageSet,

@@ -29,8 +29,7 @@ class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     scale: tuple[float, float] = (1.0, 1.0)
     shear: Annotated[float, Meta(ge=0, lt=90)] = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         low, high = self.scale
         self.require(0 < low <= high, f"scale {self.scale} must be (low, high) with 0 < low <= high")
 
@@ -46,8 +45,7 @@ class ResizedCrop(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         low, high = self.scale
         self.require(0 < low <= high <= 1, f"scale {self.scale} must be (low, high) with 0 < low <= high <= 1")
         low, high = self.ratio
@@ -133,8 +131,7 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     def uses_torchvision(self) -> bool:
         return bool(self.color_jitter or self.rand_augment or self.trivial_augment or self.random_erasing or self.mixes)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self.require(
             not (self.rand_augment and self.trivial_augment), "rand_augment and trivial_augment exclude each other"
         )

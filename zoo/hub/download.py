@@ -24,9 +24,6 @@ Progress = Callable[[int, int], None]
 LARGEST = 1 << 40
 """Bytes; no stream is read further if neither manifest nor source says how long the file is."""
 
-_MOST = 4 * cache.CHUNK
-"""Bytes that are asked for at once: as many as fit into the processor's cache until they are written and hashed."""
-
 _PATIENCE = 3
 _ATTEMPTS = 20
 _SLOWEST = 1024  # bytes a second
@@ -237,7 +234,7 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
     since, length_then = time.monotonic(), part.length
     if progress:
         progress(part.length, size)
-    while chunk := stream.read(_MOST):
+    while chunk := stream.read(cache.CHUNK):
         if part.length + len(chunk) > (size or LARGEST):
             part.restart()
             raise IntegrityError(f"sent more than the {size or LARGEST:,} bytes expected; all were discarded")

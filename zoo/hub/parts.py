@@ -192,7 +192,7 @@ def _write_all(opened: BinaryIO, chunk: bytes) -> None:
     """Writes ``chunk`` to an unbuffered file, which may take less of it at a time."""
     rest = memoryview(chunk)
     while rest:
-        rest = rest[opened.write(rest[:CHUNK]) :]  # larger pieces have larger pages in the system's file cache
+        rest = rest[opened.write(rest) :]
 
 
 def _left(key: str) -> list[Path]:

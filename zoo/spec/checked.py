@@ -23,8 +23,7 @@ _is_trusted = ContextVar("is_trusted", default=False)
 
 @contextmanager
 def trusted() -> Iterator[None]:
-    """Makes a context in which the types of fields are not checked again: for values that were checked before they were
-    stored."""
+    """Makes a context in which values are not checked again: for those that were checked before they were stored."""
     token = _is_trusted.set(True)
     try:
         yield
@@ -43,10 +42,10 @@ def is_address(target: str) -> bool:
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """Checks the type of every field on construction."""
+    """Checks its fields on construction: their types, then what a subclass asks in ``_check``."""
 
     def __post_init__(self) -> None:
-        if is_trusted():
+        if is_trusted():  # there are many
             return
         for field in _fields_of(type(self)):
             value = getattr(self, field.name)
@@ -59,6 +58,10 @@ class Spec(msgspec.Struct, frozen=True):
                 ) from None
             if type(converted) is not type(value):  # a table given for a row, a list for a tuple
                 force_setattr(self, field.name, converted)
+        self._check()
+
+    def _check(self) -> None:
+        """Raises :class:`SpecError` for fields of the right types that are wrong."""
 
     def require(self, claim: bool, message: str) -> None:
         if not claim:

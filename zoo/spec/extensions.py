@@ -30,8 +30,7 @@ class DatasetSpec(Spec, frozen=True):
     license: str = ""
     images: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.images >= 0, "images must not be negative")
         self.require_hooks("load")
@@ -61,8 +60,7 @@ class Extension(Spec, frozen=True):
     note: str = ""
     requires: tuple[Requirement, ...] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require_hooks("run")
 
@@ -133,8 +131,8 @@ class Reader(Extension, frozen=True):
     prefix: str = ""
     splits: tuple[str, ...] = ("train", "test")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         self.require(bool(self.suffixes or self.prefix), "expected suffixes or a prefix, by which files are recognised")
         for suffix in self.suffixes:
             self.require(suffix.startswith(".") and len(suffix) > 1, f"suffix {suffix!r} must begin with a dot")
@@ -188,8 +186,7 @@ class KeyMap(Spec, frozen=True):
     classes: str = ""
     origin: str = ""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         rewritten = [old for old, _ in (*self.rename, *self.fold_bias)]
         for pattern in (*rewritten, *self.drop, *self.ones, *(pattern for pattern, _, _ in self.transpose)):
             try:
@@ -235,8 +232,7 @@ class Described(Spec, frozen=True):
     file: str = ""
     license: str = ""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         is_possible = self.num_classes is None or 0 <= self.num_classes <= 1_000_000
         self.require(is_possible, f"num_classes = {self.num_classes} is not from 0 to 1,000,000")
         counted = len(self.class_names)

@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from zoo.names import is_arch, is_part
-from zoo.spec.checked import Spec, is_trusted
+from zoo.spec.checked import Spec
 from zoo.spec.preprocess import Preprocess
 
 API = 2
@@ -149,10 +149,7 @@ class Model(Spec, frozen=True):
     deprecated: str = ""
     api: int = API
 
-    def __post_init__(self) -> None:
-        if is_trusted():  # there are many
-            return
-        super().__post_init__()
+    def _check(self) -> None:
         grammar = "a name has lower case letters, digits and _, beginning with a letter or digit"
         self.require(is_arch(self.name), grammar)
         for alias in self.aliases:

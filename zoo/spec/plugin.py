@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from msgspec.structs import force_setattr, replace
 
 from zoo.names import is_part
-from zoo.spec.checked import Spec, is_address, is_trusted
+from zoo.spec.checked import Spec, is_address
 from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, KeyMap, LookQuestion, Reader
 from zoo.spec.model import API, Argument, Model, Requirement
 
@@ -89,10 +89,7 @@ class Plugin(Spec, frozen=True):
     openers: Mapping[str, str] = {}
     checks: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if is_trusted():  # there are many
-            return
-        super().__post_init__()
+    def _check(self) -> None:
         self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
         self.require_hooks("collection", "repositories", "hook_args")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import inf, isfinite
 from typing import Any, Literal
 
-from zoo.spec.checked import Spec, is_trusted
+from zoo.spec.checked import Spec
 
 MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
 """The longest side of an input: a file that says more would have memory taken before it is seen not to fit."""
@@ -43,10 +43,7 @@ class Preprocess(Spec, frozen=True):
     whitening: Literal["none", "zca"] = "none"
     crop_mode: Literal["center", "squash", "border"] = "center"
 
-    def __post_init__(self) -> None:
-        if is_trusted():  # there are many
-            return
-        super().__post_init__()
+    def _check(self) -> None:
         channels, height, width = self.input_size
         self.require(channels > 0 and height > 0 and width > 0, f"input_size {self.input_size} must be positive")
         is_bounded = channels <= MOST_CHANNELS and max(height, width) <= LONGEST_SIDE

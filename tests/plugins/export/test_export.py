@@ -450,8 +450,8 @@ def test_biases_make_up_for_what_rounded_weights_shift(groups: int, of_input: in
     rounding.correct_biases(model, images, ["conv"])
     assert model.SerializeToString() == untouched, "it stays in float32"
     rounding.correct_biases(model, images, [])
-    found = {entry.name: torch.tensor(onnx.numpy_helper.to_array(entry)) for entry in model.graph.initializer}
-    changed = found[model.graph.node[0].input[2]]
+    constants_now = {entry.name: torch.tensor(onnx.numpy_helper.to_array(entry)) for entry in model.graph.initializer}
+    changed = constants_now[model.graph.node[0].input[2]]
     scale = weights.flatten(1).abs().amax(1).clamp(min=1e-9)[:, None, None, None] / 127
     rounded = (weights / scale).round() * scale
     means = nn.functional.conv2d(images, weights, bias, groups=groups).mean((0, 2, 3))

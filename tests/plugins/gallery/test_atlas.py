@@ -197,7 +197,7 @@ def test_a_second_build_writes_nothing_and_one_without_the_atlas_removes_it(
 
 
 def test_the_atlas_of_the_site_is_of_the_published_weights() -> None:
-    """What is computed with a data set is part of the repository: it must be of this format and of these weights."""
+    """They need a data set and so are part of the repository: they must be of this format and of these weights."""
     layers = atlas.read(Path(__file__).parents[3] / "docs" / "atlas")
     assert {layer.weights for layer in layers} >= {"resnet20.c10", "alexnet_small.c10"}
     for layer in layers:

@@ -333,7 +333,7 @@ def channels_shown(page: Any) -> list[str]:
     ("kind", "folder"), [("atlas.html", "atlas/resnet20.digits/act1/"), ("atlas/resnet20.digits/act1/index.html", "")]
 )
 def test_channels_are_found_by_what_they_prefer(page: Any, address: str, kind: str, folder: str) -> None:
-    """By the keyboard alone. The three channels' measurements are replaced, as any may prefer anything."""
+    """Uses the keyboard alone. The three channels' measurements are replaced, as any may prefer anything."""
     page.goto(address + kind)
     known = ["cat, diagonal stripes 45°, high frequency", "Faces easy, grey", "cat, yellow and blue"]
     page.evaluate(
