@@ -17,10 +17,10 @@ signed roots and norm 1 for every code; one against the rest for all SVMs, of co
 
 Deviates: the input is a square of 140 pixels, stretched if the image is not square. k-means starts from random samples
 and ends after 100 passes at most, that of Coates and Ng after 50, whose SVMs end after 200 iterations of L-BFGS at
-most, not after the authors' 1,000. A kernel SVM is exp(-gamma d^2) with gamma = 1 / (features x their variance), where
-bags of words have kernels of their own. A colour image becomes grey inside the network (luma), but for HOG, which takes
-the strongest channel's gradient, and for k-means features. mahotas leaves out SURF's patches that would reach over the
-border.
+most, not after the authors' 1,000 (``steps``). A kernel SVM is exp(-gamma d^2) with gamma = 1 / (features x their
+variance), where bags of words have kernels of their own. A colour image becomes grey inside the network (luma), but for
+HOG, which takes the strongest channel's gradient, and for k-means features. mahotas leaves out SURF's patches that
+would reach over the border.
 """
 
 from typing import Any
@@ -233,5 +233,6 @@ plugin = Plugin(
         "features": Argument(least=0, most=100_000),
         "centroids": Argument(least=1, most=10_000),
         "passes": Argument(least=1, most=1000),
+        "steps": Argument(least=1, most=100_000),
     },
 )

@@ -88,7 +88,8 @@ def normalize(patches: Tensor) -> Tensor:
 class KMeansNet(ImageClassifier):
     """``triangle``, whose sums over quadrants a linear layer ``fc`` reads.
 
-    ``samples`` and ``passes`` are how many patches k-means learns from, and how often it sees them.
+    ``samples`` and ``passes`` are how many patches k-means learns from, and how often it sees them; the SVMs have at
+    most ``steps`` iterations, in the authors' program 1,000.
     """
 
     def __init__(
@@ -97,13 +98,14 @@ class KMeansNet(ImageClassifier):
         centroids: int = 1600,
         samples: int = 400_000,
         passes: int = 50,
+        steps: int = 200,
         num_classes: int = 10,
         in_chans: int = 3,
     ) -> None:
-        check_positive(centroids=centroids, samples=samples, passes=passes)
+        check_positive(centroids=centroids, samples=samples, passes=passes, steps=steps)
         super().__init__()
         self.triangle = Triangle(centroids, in_chans)
-        self.samples, self.passes = samples, passes
+        self.samples, self.passes, self.steps = samples, passes, steps
         self.num_features = 4 * centroids
         self.note_stage("triangle", centroids, 16)
         self.reset_classifier(num_classes)
@@ -142,22 +144,21 @@ class KMeansNet(ImageClassifier):
     def learn_head(self, features: Tensor, labels: Tensor, weight_decay: float) -> None:
         """Fits ``fc``: one-vs-all linear SVMs of standardized ``features`` N 4K, by L-BFGS as in the authors' program.
 
-        That has at most 1,000 iterations, this 200 (:func:`squared_hinge_svm`).
-
         (x - mean) / std . w + b becomes x . (w / std) + (b - mean . w / std).
         """
         fc = self.get_classifier()
         assert isinstance(fc, nn.Linear)  # as built for classes
         variance, mean = torch.var_mean(features, dim=0)
         std = (variance + FLOOR).sqrt()
-        weight, bias = squared_hinge_svm((features - mean) / std, labels, self.num_classes, weight_decay)
+        standardized = (features - mean) / std
+        weight, bias = squared_hinge_svm(standardized, labels, self.num_classes, weight_decay, steps=self.steps)
         with torch.no_grad():
             fc.weight.copy_(weight / std)
             fc.bias.copy_(bias - (weight / std) @ mean)
 
 
 def squared_hinge_svm(
-    x: Tensor, labels: Tensor, classes: int, weight_decay: float, *, steps: int = 200
+    x: Tensor, labels: Tensor, classes: int, weight_decay: float, *, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Weights C D and biases C that minimise weight_decay / 2 |w|^2 + mean of sum over classes of hinge^2.
 

@@ -381,7 +381,7 @@ def test_the_svm_by_lbfgs_reaches_the_optimum_of_liblinear(classes: int) -> None
 
     generator, labels = torch.Generator().manual_seed(0), torch.arange(120) % classes
     x = torch.randn(120, 6, generator=generator) + labels[:, None] * torch.rand(6, generator=generator)
-    weight, bias = squared_hinge_svm(x.double(), labels, classes, 0.1)
+    weight, bias = squared_hinge_svm(x.double(), labels, classes, 0.1, steps=200)
     for label in range(classes):
         exact = LinearSVC(C=1 / (0.1 * 120), tol=1e-10, max_iter=100_000, dual=True).fit(x.double(), labels == label)
         np.testing.assert_allclose(weight[label].numpy(), exact.coef_[0], rtol=2e-2, atol=2e-3)
@@ -393,8 +393,19 @@ def test_standardisation_is_folded_into_the_linear_layer() -> None:
     features = torch.randn(60, 8) * torch.tensor([1, 10, 0.1, 1, 2, 5, 1, 1.0]) + labels[:, None] + 3
     network.learn_head(features, labels, weight_decay=0.1)
     standard = (features - features.mean(dim=0)) / (features.var(dim=0) + 0.01).sqrt()
-    weight, bias = squared_hinge_svm(standard, labels, 3, 0.1)
+    weight, bias = squared_hinge_svm(standard, labels, 3, 0.1, steps=200)
     torch.testing.assert_close(network.fc(features).detach(), standard @ weight.T + bias, rtol=1e-3, atol=1e-3)
+
+
+def test_the_svms_have_as_many_iterations_as_the_network_says() -> None:
+    features, labels = torch.randn(300, 80, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 3
+    errors = []
+    for steps in (1, 5, 50):
+        network = KMeansNet(centroids=20, num_classes=3, steps=steps)
+        network.learn_head(features, labels, weight_decay=0.001)
+        signs = 2.0 * nn.functional.one_hot(labels, 3) - 1
+        errors.append(float((1 - signs * network.fc(features).detach()).clamp_min(0).square().sum()))
+    assert errors[0] > 1.05 * errors[1] > errors[2]
 
 
 # ---- Training ----
