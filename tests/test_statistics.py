@@ -6,7 +6,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap, fisher_exact, multinomial, ttest_ind
 
-from zoo.statistics import fisher, holm, mcnemar, mean_interval, newcombe, paired_interval, welch, wilson
+from zoo.statistics import (
+    fisher,
+    holm,
+    mcnemar,
+    mean_interval,
+    newcombe,
+    paired_interval,
+    percent_interval,
+    welch,
+    wilson,
+)
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 FEW = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -23,6 +33,13 @@ def test_wilsons_interval_of_no_trials_or_of_more_right_than_trials_is_refused()
     for correct, n in ((0, 0), (3, 2), (-1, 2)):
         with pytest.raises(ValueError, match="expected 0 <= correct"):
             wilson(correct, n)
+
+
+def test_an_interval_in_per_cent_is_of_the_images_that_are_given_or_implied() -> None:
+    assert percent_interval(99.7, 360) == percent_interval(0, 360, 359)
+    assert percent_interval(0, 360, 359) == pytest.approx([100 * bound for bound in wilson(359, 360)])
+    assert percent_interval(100.4, 10) == percent_interval(0, 10, 10)  # a percentage that was rounded up
+    assert percent_interval(50, 0) is None
 
 
 @settings(max_examples=40)
@@ -62,6 +79,7 @@ def test_the_interval_of_a_mean_over_classes_is_scipys_bootstrap_within_classes(
     interval = bootstrap(classes, statistic, n_resamples=20_000, method="percentile", rng=1).confidence_interval
     assert mean_interval(correct, of, samples=20_000) == pytest.approx((interval.low, interval.high), abs=0.004)
     assert mean_interval([4, 4], [4, 4]) == (1.0, 1.0)
+    assert mean_interval(correct, of) == mean_interval(correct, of)  # the same on any day
 
 
 def test_several_p_values_are_corrected_by_holm() -> None:
@@ -94,6 +112,8 @@ def test_the_interval_of_paired_answers_is_that_of_the_textbook_and_covers_the_d
     low, high = paired_interval(86, 150, 1600)
     assert (-high, -low) == pytest.approx(paired_interval(150, 86, 1600))
     assert paired_interval(0, 0, 30)[0] < 0 < paired_interval(0, 0, 30)[1]
+    assert paired_interval(3, 1, 10) == pytest.approx((-0.1862, 0.5195), abs=5e-5)  # by hand: 3.5 and 1.5 of 12
+    assert paired_interval(30, 0, 30)[1] == -paired_interval(0, 30, 30)[0] == 1.0
     n, first, second = 60, 0.2, 0.08
     covered = sum(
         float(multinomial.pmf((a, b, n - a - b), n, (first, second, 1 - first - second)))
