@@ -53,7 +53,9 @@ mutants: $(VENV)/test-ready
 	$(BIN)/python -m pip install --quiet "mutmut>=3.8,<4"
 	rm -rf $(MUTANTS) && mkdir -p $(MUTANTS)
 	git ls-files -z | xargs -0 cp --parents -t $(MUTANTS)
-	printf '%s\n' "[mutmut]" "source_paths=zoo" "only_mutate=" $(patsubst %,"  %",$(FILES)) "also_copy=" \
+	cp -r $(MUTANTS)/plugins/zoo_* $(MUTANTS)  # mutmut takes a module's name from its path
+	printf '%s\n' "[mutmut]" "source_paths=" $(patsubst %,"  %",zoo $(notdir $(wildcard plugins/zoo_*))) \
+	    "only_mutate=" $(patsubst %,"  %",$(FILES:plugins/%=%)) "also_copy=" \
 	    $(patsubst %,"  %",docs examples plugins weights_manifest README.md) "pytest_add_cli_args_test_selection=" \
 	    $(patsubst %,"  %",$(TESTS)) "use_git_change_detection=false" > $(MUTANTS)/setup.cfg
 	cd $(MUTANTS) && OMP_NUM_THREADS=1 $(abspath $(BIN))/mutmut run --max-children $$(nproc)
