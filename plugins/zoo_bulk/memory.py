@@ -10,10 +10,12 @@ USUAL = 1 << 30
 RESERVE = 256 << 20
 """Memory left free: below it, one job is ended before the system ends one."""
 
+PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
 
 def available() -> int | None:
     """Returns free memory of the machine, or of this process's control group if that has less."""
-    machine = _field("/proc/meminfo", "MemAvailable")
+    machine = _field(PROC / "meminfo", "MemAvailable")
     left = [size for size in (machine, *_left_in_groups()) if size is not None]
     return min(left, default=None)
 
@@ -37,22 +39,22 @@ def is_short() -> bool:
 
 def held(process: int) -> int:
     """Returns the resident memory of a process."""
-    return _field(f"/proc/{process}/status", "VmRSS") or 0
+    return _field(PROC / f"{process}/status", "VmRSS") or 0
 
 
 def peak(process: int) -> int:
     """Returns the largest resident memory of a process since :func:`forget_peak`."""
-    return _field(f"/proc/{process}/status", "VmHWM") or 0
+    return _field(PROC / f"{process}/status", "VmHWM") or 0
 
 
 def forget_peak(process: int) -> None:
     with suppress(OSError):
-        Path(f"/proc/{process}/clear_refs").write_text("5")
+        (PROC / f"{process}/clear_refs").write_text("5")
 
 
-def _field(file: str, name: str) -> int | None:
+def _field(file: Path, name: str) -> int | None:
     with suppress(OSError, ValueError, IndexError):
-        for line in Path(file).read_text(encoding="ascii", errors="replace").splitlines():
+        for line in file.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return None
@@ -60,13 +62,12 @@ def _field(file: str, name: str) -> int | None:
 
 def _left_in_groups() -> Iterable[int]:
     """Returns the free part of the limits of this process's control group and of its parents (version 2)."""
-    root = Path("/sys/fs/cgroup")
     with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        for line in (PROC / "self/cgroup").read_text(encoding="utf-8").splitlines():
             if line.startswith("0::/"):
-                group = root / line.removeprefix("0::/")
+                group = GROUPS / line.removeprefix("0::/")
                 for folder in (group, *group.parents):
-                    if folder.is_relative_to(root) and (left := _left_in(folder)) is not None:
+                    if folder.is_relative_to(GROUPS) and (left := _left_in(folder)) is not None:
                         yield left
 
 

@@ -64,3 +64,45 @@ def test_a_limit_of_the_control_group_counts(tmp_path: Path, monkeypatch: pytest
     assert memory._left_in(tmp_path) == 400
     (tmp_path / "memory.max").write_text("max\n")
     assert memory._left_in(tmp_path) is None
+
+
+def test_what_is_free_is_the_least_of_the_machine_and_of_every_control_group_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc, groups = tmp_path / "proc", tmp_path / "groups"
+    inner = groups / "outer" / "inner"
+    for folder in (proc / "self", inner):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(memory, "PROC", proc)
+    monkeypatch.setattr(memory, "GROUPS", groups)
+    assert memory.available() is None, "elsewhere than on Linux nothing is known"
+    assert memory.fits(1 << 60, [1])
+    assert not memory.is_short()
+
+    def limit(group: Path, size: int) -> None:
+        for name, text in (("max", str(size)), ("current", "24"), ("stat", "anon 0\n")):
+            (group / f"memory.{name}").write_text(text)
+
+    (proc / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:    4000 kB\n")
+    assert memory.available() == 4000 * 1024
+    (proc / "self" / "cgroup").write_text("1:name=systemd:/other\n0::/outer/inner\n")
+    limit(groups / "outer", 2024)
+    assert memory.available() == 2000, "of a group around"
+    limit(inner, 3024)
+    assert memory.available() == 2000, "the tighter one"
+    limit(inner, 1024)
+    assert memory.available() == 1000
+    limit(tmp_path, 25)
+    assert memory.available() == 1000, "what lies outside of the groups is none"
+
+
+def test_a_job_fits_if_all_may_grow_as_large_and_the_reserve_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {1: 40, 2: 150}
+    monkeypatch.setattr(memory, "held", held.__getitem__)
+    needed = (100 - 40) + 0 + 100 + memory.RESERVE  # the first grows by 60, the second has more than expected
+    for free, answer in ((needed, False), (needed + 1, True)):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        assert memory.fits(100, [1, 2]) is answer
+    for free, answer in ((memory.RESERVE - 1, True), (memory.RESERVE, False), (0, True)):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        assert memory.is_short() is answer
