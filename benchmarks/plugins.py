@@ -19,6 +19,7 @@ from zoo.testing.wheel import environment, variables
 PAGE = Path(__file__).parents[1] / "docs" / "plugins.md"
 ROADS = {"trained": "tiny", "fitted": "patches"}
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+SOMEBODY = {f"GIT_{role}_{field}": "nobody" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
 
 
 def commands() -> list[str]:
@@ -31,7 +32,7 @@ def commands() -> list[str]:
 def build(name: str, typed: list[str], folder: Path, bin: Path) -> tuple[float, float, str]:
     """Runs the commands in ``folder``; returns all seconds, those of the training, and the score."""
     path = os.pathsep.join([str(bin), os.environ["PATH"]])
-    own = variables(bin / "python") | OFFLINE | {"PATH": path}
+    own = variables(bin / "python") | OFFLINE | SOMEBODY | {"PATH": path}
     whole = training = 0.0
     place = folder
     for command in typed:
