@@ -61,13 +61,11 @@ def answers(subject: Subject) -> str:
     model = subject.model
     if model.evaluate == hook.DEFAULT.evaluate:
         return "Zoo's own evaluate hook scores it"
-    images = _images(subject, model.num_classes)
+    module, images = subject.module, _images(subject, model.num_classes)  # once: a giant is built at each access
     outputs: list[Outputs] = []
     for labels in (images.labels, images.labels.flip(0)):
         labeled = replace(images, labels=labels)
-        report = hook.evaluate(
-            model, subject.module, labeled, preprocess=model.preprocess, take=outputs.append, batch_size=8
-        )
+        report = hook.evaluate(model, module, labeled, preprocess=model.preprocess, take=outputs.append, batch_size=8)
         expect(not report.stated_by, f"{model.evaluate} reads the labels")
     first, second = outputs
     expect(torch.equal(first.ranked, second.ranked), f"{model.evaluate} answers otherwise if the labels are shuffled")

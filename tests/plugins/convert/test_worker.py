@@ -66,9 +66,10 @@ def test_every_family_reads_torchvisions_checkpoints(
     theirs = getattr(torchvision.models, builder)(weights=None, **options).eval()
     torch.save(theirs.state_dict(), tmp_path / "net.pth")
     [published] = [one for one in registry.current().find(model).row.weights[model] if one.file.endswith(".pth")]
-    offer(
-        tmp_path / "hub", tmp_path / "net.pth", f"{model}.x", num_classes=published.num_classes, classes='"imagenet-1k"'
-    )
+    fields = {"num_classes": published.num_classes, "classes": '"imagenet-1k"'}
+    if isinstance(published.key_map, str):  # alexnet_owt has two ways to read these tensors
+        fields["key_map"] = f'"{published.key_map}"'
+    offer(tmp_path / "hub", tmp_path / "net.pth", f"{model}.x", **fields)
     ours = zoo.create(f"{model}.x").eval()
     images = torch.randn(1, 3, size, size)
     with torch.inference_mode():
