@@ -31,7 +31,9 @@ from zoo_look.network import captured
 
 NETWORK = "resnet20.digits"
 TRIED = ("resnet20.c10", "googlenet_small.c10", "alexnet_small.c10")
-DIGIT = Path(__file__).parents[3] / "examples" / "digit.png"
+PHOTOGRAPHER = "efficientnet_lite0"
+ROOT = Path(__file__).parents[3]
+DIGIT = ROOT / "examples" / "digit.png"
 
 STAND_IN = """
 // Stands in for onnxruntime-web, which is no Python package: its logits are every sixth pixel, divided by 25.
@@ -134,13 +136,33 @@ def with_trial(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site with onnxruntime-web itself."""
-    if "ONNXRUNTIME_WEB" not in os.environ:
-        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
-    folder = tmp_path_factory.mktemp("real") / "site"
-    gallery.build(folder, ["resnet20"], tried=TRIED, runtime=os.environ["ONNXRUNTIME_WEB"])
+def web_runtime() -> Path:
+    """The folder of onnxruntime-web itself, which make try brings."""
+    folder = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "build/npm/node_modules/onnxruntime-web/dist"))
+    if not (folder / trial.RUNTIME[0]).is_file():
+        pytest.skip("needs onnxruntime-web: make try, or set ONNXRUNTIME_WEB to its folder dist")
     return folder
+
+
+@pytest.fixture(scope="module")
+def real(web_runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with onnxruntime-web itself."""
+    folder = tmp_path_factory.mktemp("real") / "site"
+    gallery.build(folder, ["resnet20"], tried=TRIED, runtime=web_runtime)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photographic(web_runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a site with onnxruntime-web and a network for photographs, as make docs builds it."""
+    try:
+        zoo.fetch(PHOTOGRAPHER)
+    except zoo.ZooError as error:
+        pytest.skip(f"needs the weights of {PHOTOGRAPHER}: {error}")
+    folder = tmp_path_factory.mktemp("photographic") / "site"
+    gallery.build(folder, [PHOTOGRAPHER], tried=[PHOTOGRAPHER], runtime=web_runtime, precision="float16")
+    with browser.served(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +382,59 @@ def test_what_the_pages_own_answers_rest_on_is_what_look_finds(page: Any, real: 
         falls = page.evaluate(REASONS, [base64.b64encode(image).decode(), "resnet20.c10"])
     theirs = zoo.look.attribute("resnet20.c10", read_image(image, "image", 3), "occlusion").scores
     assert (torch.tensor(falls).view(32, 32) - theirs[0]).abs().max() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg", "flower.jpg"])
+def test_a_photograph_gets_the_answer_of_predict(page: Any, photographic: str, name: str) -> None:
+    """In float16: it moves the largest probability by less than one percentage point."""
+    page.goto(f"{photographic}try.html")
+    try_file(page, ROOT / "examples" / name)
+    [guesses] = zoo.predict(PHOTOGRAPHER, ROOT / "examples" / name)
+    rows = page.locator("#results tbody tr")
+    assert rows.count() == 5
+    assert rows.locator("th").first.inner_text() == guesses[0].class_name
+    share = float(rows.locator("td.n").first.inner_text().removesuffix("%"))
+    assert share == pytest.approx(100 * guesses[0].probability, abs=1)
+    others = {guess.class_name for guess in guesses}
+    assert len(others & {*rows.locator("th").all_inner_texts()}) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_download_is_as_large_as_the_page_says(page: Any, photographic: str) -> None:
+    responses: list[Any] = []
+    page.on("response", lambda response: responses.append(response))  # playwright takes no built-in function
+    page.goto(f"{photographic}try.html")
+    try_file(page, ROOT / "examples" / "coffee.jpg")
+    sizes = {response.url.rpartition("/")[2]: len(response.body()) for response in responses}
+    network_size = sizes[f"{PHOTOGRAPHER}.in1k.onnx"]
+    stated = page.locator("#choice label").inner_text().strip()
+    assert stated == f"{PHOTOGRAPHER}.in1k float16, {network_size / 1e6:.1f} MB"
+    runtime_size = sum(sizes[name] for name in trial.RUNTIME)
+    assert f"their runtime ({runtime_size / 1e6:.1f} MB)" in page.locator(".lead").inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_what_a_photographs_answer_rests_on_is_what_look_finds(page: Any, photographic: str) -> None:
+    """In both, 64 windows of 28 pixels; in float16 and with a gray of 8 bits, the falls are nearly the same."""
+    page.goto(f"{photographic}try.html")
+    page.locator("#controls").wait_for()
+    photo = ROOT / "examples" / "coffee.jpg"
+    falls = page.evaluate(REASONS, [base64.b64encode(photo.read_bytes()).decode(), f"{PHOTOGRAPHER}.in1k"])
+    theirs = zoo.look.attribute(PHOTOGRAPHER, photo, "occlusion", window=28, stride=28).scores[0]
+    ours = torch.tensor(falls).view(224, 224)
+    assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
+    try_file(page, photo)
+    page.get_by_label("Show what the answer rests on").check()
+    canvas = page.get_by_role("img", name="What “espresso” rests on")
+    canvas.wait_for(timeout=120_000)
+    colors = canvas.evaluate("(one) => [...one.getContext('2d').getImageData(0, 0, 224, 224).data]")
+    red = torch.tensor(colors).view(224, 224, 4)[14::28, 14::28]
+    most = theirs[14::28, 14::28].flatten().argmax()
+    assert (red[..., 0] - red[..., 1]).flatten().argmax() == most
 
 
 def test_the_files_of_feature_maps_hold_the_first_layers(with_trial: Path) -> None:
@@ -676,7 +751,7 @@ def test_a_pattern_means_what_is_part_of_a_package_and_can_be_exported(runtime: 
     """hog_svm computes outside torch, which docs/export.json records as no export."""
     for module in ("jinja2", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(module, reason=f"needs {module}")
-    assert "error" in json.loads((DIGIT.parents[1] / "docs" / "export.json").read_bytes())["float32"]["hog_svm.c10"]
+    assert "error" in json.loads((ROOT / "docs" / "export.json").read_bytes())["float32"]["hog_svm.c10"]
     words = ["gallery", "build", "resnet20", "hog_svm", "--runtime", runtime, "-o", tmp_path / "site"]
 
     def tried() -> list[str]:
