@@ -49,13 +49,14 @@ export const InferenceSession = {
       return { inputNames: ["input"], outputNames: ["act1"], run: answer };
     }
     return {
-      inputNames: ["input"], outputNames: ["logits"],
+      inputNames: ["input"], outputNames: ["logits", "class_map"],
       async run({ input }) {
         const [count, size] = [input.dims[0], input.data.length / input.dims[0]];
         const place = (i) => Math.floor(i / 10) * size + 6 * (i % 10);
         const values = [...Array(10 * count).keys()].map((i) => input.data[place(i)] / 25);
         if (count === 1) globalThis.given = { type: input.type, dims: input.dims, data: [...input.data] };
-        return { logits: { data: Float32Array.from(values) } };
+        const places = Float32Array.from({ length: 4 * count }, (_, i) => i % 4 - 1); // -1 0 | 1 2
+        return { logits: { data: Float32Array.from(values) }, class_map: { data: places, dims: [count, 2, 2] } };
       },
     };
   },
@@ -115,6 +116,15 @@ REASONS = """async ([bytes, name]) => {
   const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
   const { pixels, values } = await logits(model, await decode(new Blob([raw])));
   return [...await occlusion(model, pixels, values, values.indexOf(Math.max(...values)))];
+}"""
+
+
+PLACES = """async ([bytes, name]) => {
+  const { decode } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
+  const { logits } = await import(new URL("assets/networks.mjs", document.baseURI).href);
+  const model = (await (await fetch("try/models.json")).json()).find((one) => one.name === name);
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  return [...(await logits(model, await decode(new Blob([raw])))).places];
 }"""
 
 
@@ -410,7 +420,7 @@ def test_the_download_is_as_large_as_the_page_says(page: Any, photographic: str)
     try_file(page, ROOT / "examples" / "coffee.jpg")
     sizes = {response.url.rpartition("/")[2]: len(response.body()) for response in responses}
     network_size = sizes[f"{PHOTOGRAPHER}.in1k.onnx"]
-    stated = page.locator("#choice label").inner_text().strip()
+    stated = " ".join(page.locator("#choice label").inner_text().split())
     assert stated == f"{PHOTOGRAPHER}.in1k float16, {network_size / 1e6:.1f} MB"
     runtime_size = sum(sizes[name] for name in trial.RUNTIME)
     assert f"their runtime ({runtime_size / 1e6:.1f} MB)" in page.locator(".lead").inner_text()
@@ -435,6 +445,46 @@ def test_what_a_photographs_answer_rests_on_is_what_look_finds(page: Any, photog
     red = torch.tensor(colors).view(224, 224, 4)[14::28, 14::28]
     most = theirs[14::28, 14::28].flatten().argmax()
     assert (red[..., 0] - red[..., 1]).flatten().argmax() == most
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg", "flower.jpg"])
+def test_where_the_page_says_a_network_looked_is_looks_grad_cam(page: Any, photographic: str, name: str) -> None:
+    """Of the maps that are pooled; a constant factor apart, and in float16."""
+    page.goto(f"{photographic}try.html")
+    page.locator("#controls").wait_for()
+    photo = ROOT / "examples" / name
+    places = page.evaluate(PLACES, [base64.b64encode(photo.read_bytes()).decode(), f"{PHOTOGRAPHER}.in1k"])
+    [theirs] = zoo.look.attribute(PHOTOGRAPHER, photo, "grad_cam", layer="act2").heat()
+    ours = torch.tensor(places).view(224, 224)
+    assert (ours / ours.max() - theirs / theirs.max()).abs().max() < 0.05
+    assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_only_networks_that_end_in_one_linear_layer_say_where_they_looked(page: Any, real: Path) -> None:
+    """alexnet_small has three. For the others, the last default layer is what is pooled, as for zoo look."""
+    (image,) = photographs(1)
+    with browser.served(real) as address:
+        page.goto(f"{address}try.html?network=alexnet_small.c10")
+        page.locator("#controls").wait_for()
+        assert not page.get_by_label("Show where it looked").is_visible()
+        assert not page.get_by_text("Zhou et al. 2016").is_visible()
+        for name in ("resnet20.c10", "googlenet_small.c10"):
+            places = page.evaluate(PLACES, [base64.b64encode(image).decode(), name])
+            [theirs] = zoo.look.attribute(name, read_image(image, "image", 3)).heat()
+            ours = torch.tensor(places).view(32, 32)
+            assert (ours / ours.max() - theirs / theirs.max()).abs().max() < 1e-4, name
+        page.get_by_label("resnet20.c10").check()
+        assert page.get_by_text("Zhou et al. 2016").is_visible()
+        try_file(page, {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": image})
+        page.get_by_label("Show where it looked").check()
+        page.locator("#results[aria-busy=false]").wait_for()
+        marked = page.locator("[data-network='resnet20.c10'] .sight figcaption")
+        assert "Where it looked for" in marked.last.inner_text()
+        assert page.locator("[data-network='alexnet_small.c10'] .sight").count() == 1
 
 
 def test_the_files_of_feature_maps_hold_the_first_layers(with_trial: Path) -> None:
@@ -668,6 +718,22 @@ def test_what_the_answer_rests_on_is_red(page: Any, trial_address: str) -> None:
 
 
 @pytest.mark.may_skip
+def test_where_the_network_looked_is_red(page: Any, trial_address: str) -> None:
+    """The stand-in's map is -1, 0 above 1, 2: enlarged as torch does, and what is negative is not red."""
+    page.goto(f"{trial_address}try.html")
+    try_file(page, DIGIT)
+    assert page.locator(".sight").count() == 1
+    page.get_by_label("Show where it looked").check()
+    best = int(torch.tensor(given(page)["data"])[:60:6].argmax())
+    canvas = page.get_by_role("img", name=f"Where it looked for “{best}”")
+    canvas.wait_for()
+    colors = canvas.evaluate("(one) => [...one.getContext('2d').getImageData(0, 0, 8, 8).data]")
+    red, green = torch.tensor(colors).view(8, 8, 4)[..., :2].unbind(-1)
+    heat = torch.nn.functional.interpolate(torch.tensor([[[[0.0, 0], [1, 2]]]]), (8, 8), mode="bilinear")[0, 0] / 2
+    assert (red - green - 255 * heat).abs().max() <= 1
+
+
+@pytest.mark.may_skip
 def test_the_address_says_which_networks_are_chosen(page: Any, trial_address: str) -> None:
     page.goto(f"{trial_address}models/resnet20.html")
     page.get_by_role("link", name="Try it").last.click()
@@ -708,7 +774,9 @@ def test_the_page_asks_nobody_else_and_axe_finds_no_violation(chromium: Any, tri
         page.goto(f"{trial_address}try.html")
         try_file(page, DIGIT)
         page.get_by_label("Show feature maps").check()
+        page.get_by_label("Show where it looked").check()
         page.locator(".maps canvas").wait_for()
+        page.get_by_role("img", name="Where it looked for").wait_for()
         violations = axe.Axe().run(page).response["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
         assert [url for url in asked if not url.startswith(trial_address)] == []
