@@ -59,7 +59,7 @@ def test_a_file_with_it_opens_predicts_and_states_its_hash(tmp_path: Path) -> No
 
 
 def test_a_network_with_another_head_stays_as_it_is(tmp_path: Path) -> None:
-    """alexnet_small ends in three linear layers; maxima, as a network with global_pool="max" pools them, are no mean."""
+    """alexnet_small ends in three linear layers; a maximum over places is no mean."""
     file = exported("alexnet_small.c10", tmp_path / "a.onnx")
     before = file.read_bytes()
     assert not exporting.add_class_map(file)
