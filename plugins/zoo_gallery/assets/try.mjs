@@ -33,8 +33,6 @@ models.forEach((model, number) => {
   const size = make("small", {}, ` ${model.precision}, ${(model.size / 1e6).toPrecision(2)} MB`);
   groups.get(model.trained_on).append(make("label", {}, box, ` ${model.name}`, size));
 });
-choice.querySelector("input:checked")?.scrollIntoView({ block: "nearest" });
-scrollTo(0, 0);
 
 const MANY = 12;
 
@@ -334,4 +332,6 @@ part("upright").addEventListener("click", () => {
 
 showChoice();
 [part("needs").hidden, part("controls").hidden] = [true, false];
+const firstChosen = choice.querySelector("input:checked")?.parentElement;
+if (firstChosen) choice.scrollTop = firstChosen.offsetTop - choice.offsetTop - choice.clientHeight / 2;
 ask();
