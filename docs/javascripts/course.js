@@ -130,15 +130,14 @@
     const side = 240;
     [canvas.width, canvas.height] = [side, side];
     const context = canvas.getContext("2d");
-    [context.fillStyle, context.strokeStyle, context.lineWidth] = ["#fff", "#ccc", 1];
-    context.fillRect(0, 0, side, side);
+    [context.strokeStyle, context.lineWidth] = ["#8886", 1]; // both are seen on light and on dark
     context.beginPath();
     for (const share of [0.25, 0.5, 0.75]) {
       context.moveTo(0, share * side);
       context.lineTo(side, share * side);
     }
     context.stroke();
-    [context.strokeStyle, context.lineWidth] = ["#1b4f9c", 2];
+    [context.strokeStyle, context.lineWidth] = ["#4c80e0", 2];
     context.beginPath();
     values.forEach((value, n) => context.lineTo((n / Math.max(length, 1)) * side, (1 - Math.min(value / top, 1)) * side));
     context.stroke();

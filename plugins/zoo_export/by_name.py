@@ -143,8 +143,7 @@ def _move(file: Path, target: Path, about: About, agreed: Agreement) -> dict[str
     digests = {target.name: storage.sha256_of(file)}
     formats.sidecar(target).unlink(missing_ok=True)  # it would be about another file
     os.replace(file, target)
-    text = msgspec.json.format(msgspec.json.encode(Sidecar(about, digests, agreed)), indent=2)
-    storage.replace(formats.sidecar(target), text + b"\n")
+    formats.write_sidecar(target, Sidecar(about, digests, agreed))
     return digests
 
 

@@ -143,6 +143,11 @@ def read_sidecar(file: Path) -> Sidecar | None:
         raise FileFormatError(f"{place}: not a description of {file.name}: {error}", hint="Remove it.") from None
 
 
+def write_sidecar(file: Path, described: Sidecar) -> None:
+    """Writes the description beside ``file``."""
+    storage.replace(sidecar(file), msgspec.json.format(msgspec.json.encode(described), indent=2) + b"\n")
+
+
 def about_of(file: Path) -> About | None:
     """Returns the description in the JSON beside ``file``; None unless both are there and it is valid."""
     try:

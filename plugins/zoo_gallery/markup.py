@@ -50,6 +50,11 @@ def _value(value: object) -> str:
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else plain(value)
 
 
+def breakable(text: object) -> Markup:
+    """Returns ``text`` with places where a line may end, before dots and after underscores, as names have them."""
+    return Markup(escape(plain(text)).replace(".", "<wbr>.").replace("_", "_<wbr>"))
+
+
 def web_address(text: str) -> str:
     """Returns ``text`` if a link may lead there: an http or https address; else nothing."""
     return text if text.startswith(("https://", "http://")) and text.isprintable() and " " not in text else ""

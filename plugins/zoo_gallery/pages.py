@@ -23,7 +23,7 @@ from zoo_gallery import charts
 from zoo_gallery.atlas import Layer
 from zoo_gallery.charts import Point
 from zoo_gallery.facts import Curve, Explored, Page, Trained
-from zoo_gallery.markup import Markup, finish, web_address
+from zoo_gallery.markup import Markup, breakable, finish, web_address
 from zoo_gallery.outline import Outline, draw, in_words
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class Pages:
         )  # fmt: skip
         made.filters |= {
             "amount": count, "bytes": size, "web": web_address, "shape": in_words,
-            "percent": _percent, "numbers": _numbers,
+            "percent": _percent, "numbers": _numbers, "breakable": breakable,
         }  # fmt: skip
         totals = {
             "menu": self.menu,

@@ -45,6 +45,13 @@ class Maps(msgspec.Struct, frozen=True):
     layers: tuple[str, ...]
 
 
+class Inside(msgspec.Struct, frozen=True):
+    """What the files of a network let the page show: maps of ``layers``, and a class activation map."""
+
+    layers: tuple[str, ...]
+    has_class_map: bool
+
+
 class Network(msgspec.Struct, frozen=True):
     """Weights as the page needs to know them, and its words about them. ``page`` and ``attack`` are addresses."""
 
@@ -53,6 +60,7 @@ class Network(msgspec.Struct, frozen=True):
     size: int
     precision: str
     maps: Maps | None
+    has_class_map: bool
     preprocess: Preprocess
     classes: tuple[str, ...]
     trained_on: str
@@ -155,12 +163,13 @@ def _network(folder: Path, wish: Wish, row: Row | None, precision: str, calibrat
     from zoo.loading.create import info
 
     file = folder / f"{wish.name.replace('/', '.')}.onnx"
-    maps, layers, failed = (file.with_suffix(f".{kind}") for kind in ("maps.onnx", "maps.json", "failed.json"))
+    maps, record, failed = (file.with_suffix(f".{kind}") for kind in ("maps.onnx", "maps.json", "failed.json"))
     weights = info(wish.name)["weights"][:1]
     sha256 = weights[0].get("sha256", "") if weights else ""
     about = exporting.about_of(file)
     is_old = about is not None and (about.zoo != __version__ or not weights or about.sha256 != sha256)
-    if about is None or is_old or about.precision != precision or not layers.is_file():
+    inside = _inside(record)
+    if about is None or is_old or about.precision != precision or inside is None:
         if not wish.is_by_name and _has_failed(failed, sha256, precision):
             return None
         try:
@@ -172,9 +181,9 @@ def _network(folder: Path, wish: Wish, row: Row | None, precision: str, calibrat
                 raise
             storage.replace(failed, msgspec.json.encode(Failed(__version__, sha256, precision, error.message)))
             return None
-        storage.replace(layers, msgspec.json.encode(exporting.export_maps(wish.name, maps)))
+        inside = Inside(exporting.export_maps(wish.name, maps), exporting.add_class_map(file))
+        storage.replace(record, msgspec.json.encode(inside))
     failed.unlink(missing_ok=True)
-    shown = msgspec.json.decode(layers.read_bytes(), type=tuple[str, ...])
     split = row.trained.main.split if row is not None and row.trained.main is not None else f"{about.classes}/test"
     classes = about.class_names or _class_names(about.classes)
     return Network(
@@ -182,7 +191,8 @@ def _network(folder: Path, wish: Wish, row: Row | None, precision: str, calibrat
         file=file.name,
         size=file.stat().st_size,
         precision=about.precision,
-        maps=Maps(maps.name, shown) if shown else None,
+        maps=Maps(maps.name, inside.layers) if inside.layers else None,
+        has_class_map=inside.has_class_map,
         preprocess=about.preprocess,
         classes=classes,
         trained_on=_title(about.classes),
@@ -194,6 +204,13 @@ def _network(folder: Path, wish: Wish, row: Row | None, precision: str, calibrat
         else "",
         examples=(*_examples(folder, *split.rpartition("/")[::2]), *_photographs(folder)),
     )
+
+
+def _inside(file: Path) -> Inside | None:
+    """Returns what an earlier build wrote, None if there is nothing of this kind."""
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(file.read_bytes(), type=Inside)
+    return None
 
 
 def _has_failed(file: Path, sha256: str, precision: str) -> bool:

@@ -78,7 +78,7 @@ const legend = (numbers) =>
   make("ul", { className: "legend" }, ...numbers.map((number, order) =>
     make("li", {}, draw("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" }, marker(order)), ` ${shown.weights[number].name}`)));
 
-const [WIDTH, LEFT, RIGHT, ROW] = [620, 190, 80, 30];
+const [WIDTH, LEFT, RIGHT, ROW] = [620, 190, 86, 30];
 
 // Rows of markers over per cent: each row is [name, [[order, value, interval or null], ...]]. A single one has its value.
 function dots(rows, label) {
@@ -98,7 +98,7 @@ function dots(rows, label) {
   rows.forEach(([name, points], row) => {
     const y = ROW * row + ROW / 2 + 4;
     svg.append(draw("text", { x: LEFT - 12, y: y + 4, "text-anchor": "end" }, name.length > 26 ? `${name.slice(0, 25)}…` : name));
-    if (points.length === 1) svg.append(draw("text", { x: WIDTH - RIGHT + 16, y: y + 4 }, percent(points[0][1])));
+    if (points.length === 1) svg.append(draw("text", { x: WIDTH - RIGHT + 10, y: y + 4 }, percent(points[0][1])));
     points.forEach(([order, value, interval]) => {
       if (interval) svg.append(draw("path", { d: `M${at(interval[0])} ${y}H${at(interval[1])}`, class: `whisker c${order}` }));
       svg.append(marker(order, at(value), y));

@@ -1,4 +1,4 @@
-// Moves an image, and draws what a layer makes of one.
+// Moves an image, and draws and enlarges what a layer makes of one.
 
 const MOST = 1024;
 
@@ -27,6 +27,25 @@ export function moved(image, { turn, right, down }) {
   context.rotate((turn / 180) * Math.PI);
   context.drawImage(source, -width / 2, -height / 2);
   return context.getImageData(0, 0, width, height);
+}
+
+// A map of `rows` x `columns` values at another size, bilinearly, as torch does without aligned corners.
+export function enlarged(values, [rows, columns], [height, width]) {
+  const between = (place, to, from) => {
+    const at = Math.max(((place + 0.5) * from) / to - 0.5, 0);
+    const low = Math.min(Math.floor(at), from - 1);
+    return [low, Math.min(low + 1, from - 1), at - low];
+  };
+  const large = new Float32Array(height * width);
+  for (let y = 0; y < height; y++) {
+    const [top, bottom, down] = between(y, height, rows);
+    for (let x = 0; x < width; x++) {
+      const [left, right, across] = between(x, width, columns);
+      const along = (row) => (1 - across) * values[row * columns + left] + across * values[row * columns + right];
+      large[y * width + x] = (1 - down) * along(top) + down * along(bottom);
+    }
+  }
+  return large;
 }
 
 const COLUMNS = 8;

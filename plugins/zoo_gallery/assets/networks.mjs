@@ -1,5 +1,6 @@
 // Runs the site's networks by ONNX Runtime Web, which is loaded with the first of them.
 
+import { enlarged } from "./maps.mjs";
 import { prepare } from "./preprocess.mjs";
 
 const place = new URL("../try/", import.meta.url);
@@ -32,11 +33,13 @@ async function run(file, pixels, size, count = 1) {
   return network.outputNames.map((name) => ({ name, data: output[name].data, dims: output[name].dims }));
 }
 
-// The logits of `model` for an image as decode() returns it, and the pixels that the network is given.
+// The logits of `model` for an image as decode() returns it, the pixels that the network is given, and, of networks
+// that have it, the class activation map of the largest logit at the size of the pixels, its positive part.
 export async function logits(model, image) {
   const pixels = prepare(image, model.preprocess);
-  const [output] = await run(model.file, pixels, model.preprocess.input_size);
-  return { pixels, values: [...output.data] };
+  const [output, classMap] = await run(model.file, pixels, model.preprocess.input_size);
+  const places = classMap && enlarged(classMap.data.map((value) => Math.max(value, 0)), classMap.dims.slice(1), model.preprocess.input_size.slice(1));
+  return { pixels, values: [...output.data], places };
 }
 
 // The maps of the first layers: name, data and dims (1 C H W) of each.

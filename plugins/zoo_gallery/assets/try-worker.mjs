@@ -44,12 +44,12 @@ async function answer({ id, models, move, wantsMaps, wantsReasons }) {
     for (const [number, model] of models.entries()) {
       await pause(id);
       tell({ kind: "busy", words: `Computing: ${model.name} …` });
-      const { pixels, values } = await logits(model, shown);
+      const { pixels, values, places } = await logits(model, shown);
       const layers = [];
       for (const { name, data, dims } of wantsMaps && model.maps ? await maps(model, shown) : []) {
         layers.push({ name, dims, picture: drawn(data, dims).transferToImageBitmap() });
       }
-      tell({ kind: "answer", number, pixels, values, layers }, layers.map((layer) => layer.picture));
+      tell({ kind: "answer", number, pixels, values, places, layers }, layers.map((layer) => layer.picture));
     }
     for (const [number, model] of wantsReasons ? models.entries() : []) {
       await pause(id);

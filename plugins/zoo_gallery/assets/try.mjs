@@ -4,7 +4,7 @@ const models = await (await fetch(new URL("../try/models.json", import.meta.url)
 const part = (id) => document.getElementById(id);
 const [status, choice, about, results, preview] = ["status", "choice", "about", "results", "preview"].map(part);
 const sliders = [...document.querySelectorAll("#moves input")];
-const [wantsMaps, wantsReasons] = [part("maps"), part("reasons")];
+const [wantsMaps, wantsReasons, wantsPlaces] = ["maps", "reasons", "places"].map(part);
 const worker = new Worker(new URL("try-worker.mjs", import.meta.url), { type: "module" });
 let asked = 0; // the number of the last question: answers to earlier ones are not shown
 let hasImage = false;
@@ -33,8 +33,6 @@ models.forEach((model, number) => {
   const size = make("small", {}, ` ${model.precision}, ${(model.size / 1e6).toPrecision(2)} MB`);
   groups.get(model.trained_on).append(make("label", {}, box, ` ${model.name}`, size));
 });
-choice.querySelector("input:checked")?.scrollIntoView({ block: "nearest" });
-scrollTo(0, 0);
 
 const MANY = 12;
 
@@ -67,6 +65,7 @@ function showChoice() {
     }),
   );
   part("no-examples").hidden = samples.size > 0;
+  for (const words of document.querySelectorAll(".of-places")) words.hidden = !chosen.some((model) => model.has_class_map);
 }
 
 choice.addEventListener("change", () => {
@@ -255,18 +254,18 @@ function table(model, values) {
   return made;
 }
 
-// What the network is given, as a picture; with `reasons`, grey, and red where covering it costs the answer most.
-function seen(pixels, [channels, height, width], reasons = null) {
+// What the network is given, as a picture; with `heat` for each pixel, grey, and red where it is largest.
+function seen(pixels, [channels, height, width], heat = null) {
   const canvas = make("canvas", { width, height, className: "seen" });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `The image as the network sees it, ${width} by ${height} pixels`);
   const data = new ImageData(width, height);
-  const most = reasons ? Math.max(...reasons) : 0;
+  const most = heat ? heat.reduce((one, other) => Math.max(one, other), 0) : 0;
   for (let i = 0; i < height * width; i++) {
     const color = [0, 1, 2].map((c) => pixels[(c % channels) * height * width + i]);
-    if (reasons) {
-      const [grey, heat] = [(color[0] + color[1] + color[2]) / 3, most > 0 ? Math.max(reasons[i] / most, 0) : 0];
-      color.splice(0, 3, grey * (1 - heat) + 255 * heat, grey * (1 - heat), grey * (1 - heat));
+    if (heat) {
+      const [grey, share] = [(color[0] + color[1] + color[2]) / 3, most > 0 ? Math.max(heat[i] / most, 0) : 0];
+      color.splice(0, 3, grey * (1 - share) + 255 * share, grey * (1 - share), grey * (1 - share));
     }
     data.data.set([...color, 255], 4 * i);
   }
@@ -276,12 +275,14 @@ function seen(pixels, [channels, height, width], reasons = null) {
 
 let shown = []; // the answers by number of the network
 
-function showAnswer({ number, pixels, values, layers }) {
+function showAnswer({ number, pixels, values, places, layers }) {
   const model = chosen[number];
   shown[number] = { pixels, values };
   const sight = make("figure", { className: "sight" }, seen(pixels, model.preprocess.input_size), make("figcaption", {}, "What it sees"));
   const heads = [make("h2", {}, model.name), make("p", { className: "knows" }, model.knows)];
-  const parts = [...heads, make("div", { className: "sights" }, sight), table(model, values)];
+  const sights = make("div", { className: "sights" }, sight);
+  if (wantsPlaces.checked && places) sights.append(marked(model, pixels, places, `Where it looked for “${bestOf(model, values)}”`));
+  const parts = [...heads, sights, table(model, values)];
   for (const { name, dims, picture } of layers) {
     const canvas = put(make("canvas"), picture);
     canvas.setAttribute("aria-label", `The ${dims[1]} maps of ${name}`);
@@ -296,12 +297,19 @@ function showAnswer({ number, pixels, values, layers }) {
 
 function showReasons({ number, reasons }) {
   const [model, { pixels, values }] = [chosen[number], shown[number]];
-  const best = values.indexOf(Math.max(...values));
-  const canvas = seen(pixels, model.preprocess.input_size, reasons);
-  const words = `What “${model.classes[best] ?? best}” rests on`;
-  canvas.setAttribute("aria-label", `${words}: red where covering the image costs the answer most`);
   const section = [...results.children].find((one) => one.dataset.network === model.name);
-  section.querySelector(".sights").append(make("figure", { className: "sight" }, canvas, make("figcaption", {}, words)));
+  section.querySelector(".sights").append(marked(model, pixels, reasons, `What “${bestOf(model, values)}” rests on`));
+}
+
+function bestOf(model, values) {
+  const best = values.indexOf(Math.max(...values));
+  return model.classes[best] ?? best;
+}
+
+function marked(model, pixels, heat, words) {
+  const canvas = seen(pixels, model.preprocess.input_size, heat);
+  canvas.setAttribute("aria-label", `${words}: the redder, the more`);
+  return make("figure", { className: "sight" }, canvas, make("figcaption", {}, words));
 }
 
 function showEnd() {
@@ -316,7 +324,7 @@ function showFailure({ place, words }) {
   else status.textContent = `The network could not be run: ${words}`;
 }
 
-[...sliders, wantsMaps, wantsReasons].forEach((control) => control.addEventListener("input", () => ask()));
+[...sliders, wantsMaps, wantsReasons, wantsPlaces].forEach((control) => control.addEventListener("input", () => ask()));
 part("upright").addEventListener("click", () => {
   sliders.forEach((slider) => (slider.value = 0));
   ask();
@@ -324,4 +332,6 @@ part("upright").addEventListener("click", () => {
 
 showChoice();
 [part("needs").hidden, part("controls").hidden] = [true, false];
+const firstChosen = choice.querySelector("input:checked")?.parentElement;
+if (firstChosen) choice.scrollTop = firstChosen.offsetTop - choice.offsetTop - choice.clientHeight / 2;
 ask();

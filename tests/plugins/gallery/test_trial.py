@@ -31,7 +31,9 @@ from zoo_look.network import captured
 
 NETWORK = "resnet20.digits"
 TRIED = ("resnet20.c10", "googlenet_small.c10", "alexnet_small.c10")
-DIGIT = Path(__file__).parents[3] / "examples" / "digit.png"
+PHOTOGRAPHER = "efficientnet_lite0"
+ROOT = Path(__file__).parents[3]
+DIGIT = ROOT / "examples" / "digit.png"
 
 STAND_IN = """
 // Stands in for onnxruntime-web, which is no Python package: its logits are every sixth pixel, divided by 25.
@@ -47,13 +49,14 @@ export const InferenceSession = {
       return { inputNames: ["input"], outputNames: ["act1"], run: answer };
     }
     return {
-      inputNames: ["input"], outputNames: ["logits"],
+      inputNames: ["input"], outputNames: ["logits", "class_map"],
       async run({ input }) {
         const [count, size] = [input.dims[0], input.data.length / input.dims[0]];
         const place = (i) => Math.floor(i / 10) * size + 6 * (i % 10);
         const values = [...Array(10 * count).keys()].map((i) => input.data[place(i)] / 25);
         if (count === 1) globalThis.given = { type: input.type, dims: input.dims, data: [...input.data] };
-        return { logits: { data: Float32Array.from(values) } };
+        const places = Float32Array.from({ length: 4 * count }, (_, i) => i % 4 - 1); // -1 0 | 1 2
+        return { logits: { data: Float32Array.from(values) }, class_map: { data: places, dims: [count, 2, 2] } };
       },
     };
   },
@@ -116,6 +119,15 @@ REASONS = """async ([bytes, name]) => {
 }"""
 
 
+PLACES = """async ([bytes, name]) => {
+  const { decode } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
+  const { logits } = await import(new URL("assets/networks.mjs", document.baseURI).href);
+  const model = (await (await fetch("try/models.json")).json()).find((one) => one.name === name);
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  return [...(await logits(model, await decode(new Blob([raw])))).places];
+}"""
+
+
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runtime")
@@ -134,13 +146,33 @@ def with_trial(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site with onnxruntime-web itself."""
-    if "ONNXRUNTIME_WEB" not in os.environ:
-        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
-    folder = tmp_path_factory.mktemp("real") / "site"
-    gallery.build(folder, ["resnet20"], tried=TRIED, runtime=os.environ["ONNXRUNTIME_WEB"])
+def web_runtime() -> Path:
+    """The folder of onnxruntime-web itself, which make try brings."""
+    folder = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "build/npm/node_modules/onnxruntime-web/dist"))
+    if not (folder / trial.RUNTIME[0]).is_file():
+        pytest.skip("needs onnxruntime-web: make try, or set ONNXRUNTIME_WEB to its folder dist")
     return folder
+
+
+@pytest.fixture(scope="module")
+def real(web_runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with onnxruntime-web itself."""
+    folder = tmp_path_factory.mktemp("real") / "site"
+    gallery.build(folder, ["resnet20"], tried=TRIED, runtime=web_runtime)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photographic(web_runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a site with onnxruntime-web and a network for photographs, as make docs builds it."""
+    try:
+        zoo.fetch(PHOTOGRAPHER)
+    except zoo.ZooError as error:
+        pytest.skip(f"needs the weights of {PHOTOGRAPHER}: {error}")
+    folder = tmp_path_factory.mktemp("photographic") / "site"
+    gallery.build(folder, [PHOTOGRAPHER], tried=[PHOTOGRAPHER], runtime=web_runtime, precision="float16")
+    with browser.served(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +392,99 @@ def test_what_the_pages_own_answers_rest_on_is_what_look_finds(page: Any, real: 
         falls = page.evaluate(REASONS, [base64.b64encode(image).decode(), "resnet20.c10"])
     theirs = zoo.look.attribute("resnet20.c10", read_image(image, "image", 3), "occlusion").scores
     assert (torch.tensor(falls).view(32, 32) - theirs[0]).abs().max() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg", "flower.jpg"])
+def test_a_photograph_gets_the_answer_of_predict(page: Any, photographic: str, name: str) -> None:
+    """In float16: it moves the largest probability by less than one percentage point."""
+    page.goto(f"{photographic}try.html")
+    try_file(page, ROOT / "examples" / name)
+    [guesses] = zoo.predict(PHOTOGRAPHER, ROOT / "examples" / name)
+    rows = page.locator("#results tbody tr")
+    assert rows.count() == 5
+    assert rows.locator("th").first.inner_text() == guesses[0].class_name
+    share = float(rows.locator("td.n").first.inner_text().removesuffix("%"))
+    assert share == pytest.approx(100 * guesses[0].probability, abs=1)
+    others = {guess.class_name for guess in guesses}
+    assert len(others & {*rows.locator("th").all_inner_texts()}) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_download_is_as_large_as_the_page_says(page: Any, photographic: str) -> None:
+    responses: list[Any] = []
+    page.on("response", lambda response: responses.append(response))  # playwright takes no built-in function
+    page.goto(f"{photographic}try.html")
+    try_file(page, ROOT / "examples" / "coffee.jpg")
+    sizes = {response.url.rpartition("/")[2]: len(response.body()) for response in responses}
+    network_size = sizes[f"{PHOTOGRAPHER}.in1k.onnx"]
+    stated = " ".join(page.locator("#choice label").inner_text().split())
+    assert stated == f"{PHOTOGRAPHER}.in1k float16, {network_size / 1e6:.1f} MB"
+    runtime_size = sum(sizes[name] for name in trial.RUNTIME)
+    assert f"their runtime ({runtime_size / 1e6:.1f} MB)" in page.locator(".lead").inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_what_a_photographs_answer_rests_on_is_what_look_finds(page: Any, photographic: str) -> None:
+    """In both, 64 windows of 28 pixels; in float16 and with a gray of 8 bits, the falls are nearly the same."""
+    page.goto(f"{photographic}try.html")
+    page.locator("#controls").wait_for()
+    photo = ROOT / "examples" / "coffee.jpg"
+    falls = page.evaluate(REASONS, [base64.b64encode(photo.read_bytes()).decode(), f"{PHOTOGRAPHER}.in1k"])
+    theirs = zoo.look.attribute(PHOTOGRAPHER, photo, "occlusion", window=28, stride=28).scores[0]
+    ours = torch.tensor(falls).view(224, 224)
+    assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
+    try_file(page, photo)
+    page.get_by_label("Show what the answer rests on").check()
+    canvas = page.get_by_role("img", name="What “espresso” rests on")
+    canvas.wait_for(timeout=120_000)
+    colors = canvas.evaluate("(one) => [...one.getContext('2d').getImageData(0, 0, 224, 224).data]")
+    red = torch.tensor(colors).view(224, 224, 4)[14::28, 14::28]
+    most = theirs[14::28, 14::28].flatten().argmax()
+    assert (red[..., 0] - red[..., 1]).flatten().argmax() == most
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+@pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg", "flower.jpg"])
+def test_where_the_page_says_a_network_looked_is_looks_grad_cam(page: Any, photographic: str, name: str) -> None:
+    """Of the maps that are pooled; a constant factor apart, and in float16."""
+    page.goto(f"{photographic}try.html")
+    page.locator("#controls").wait_for()
+    photo = ROOT / "examples" / name
+    places = page.evaluate(PLACES, [base64.b64encode(photo.read_bytes()).decode(), f"{PHOTOGRAPHER}.in1k"])
+    [theirs] = zoo.look.attribute(PHOTOGRAPHER, photo, "grad_cam", layer="act2").heat()
+    ours = torch.tensor(places).view(224, 224)
+    assert (ours / ours.max() - theirs / theirs.max()).abs().max() < 0.05
+    assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_only_networks_that_end_in_one_linear_layer_say_where_they_looked(page: Any, real: Path) -> None:
+    """alexnet_small has three. For the others, the last default layer is what is pooled, as for zoo look."""
+    (image,) = photographs(1)
+    with browser.served(real) as address:
+        page.goto(f"{address}try.html?network=alexnet_small.c10")
+        page.locator("#controls").wait_for()
+        assert not page.get_by_label("Show where it looked").is_visible()
+        assert not page.get_by_text("Zhou et al. 2016").is_visible()
+        for name in ("resnet20.c10", "googlenet_small.c10"):
+            places = page.evaluate(PLACES, [base64.b64encode(image).decode(), name])
+            [theirs] = zoo.look.attribute(name, read_image(image, "image", 3)).heat()
+            ours = torch.tensor(places).view(32, 32)
+            assert (ours / ours.max() - theirs / theirs.max()).abs().max() < 1e-4, name
+        page.get_by_label("resnet20.c10").check()
+        assert page.get_by_text("Zhou et al. 2016").is_visible()
+        try_file(page, {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": image})
+        page.get_by_label("Show where it looked").check()
+        page.locator("#results[aria-busy=false]").wait_for()
+        marked = page.locator("[data-network='resnet20.c10'] .sight figcaption")
+        assert "Where it looked for" in marked.last.inner_text()
+        assert page.locator("[data-network='alexnet_small.c10'] .sight").count() == 1
 
 
 def test_the_files_of_feature_maps_hold_the_first_layers(with_trial: Path) -> None:
@@ -593,6 +718,22 @@ def test_what_the_answer_rests_on_is_red(page: Any, trial_address: str) -> None:
 
 
 @pytest.mark.may_skip
+def test_where_the_network_looked_is_red(page: Any, trial_address: str) -> None:
+    """The stand-in's map is -1, 0 above 1, 2: enlarged as torch does, and what is negative is not red."""
+    page.goto(f"{trial_address}try.html")
+    try_file(page, DIGIT)
+    assert page.locator(".sight").count() == 1
+    page.get_by_label("Show where it looked").check()
+    best = int(torch.tensor(given(page)["data"])[:60:6].argmax())
+    canvas = page.get_by_role("img", name=f"Where it looked for “{best}”")
+    canvas.wait_for()
+    colors = canvas.evaluate("(one) => [...one.getContext('2d').getImageData(0, 0, 8, 8).data]")
+    red, green = torch.tensor(colors).view(8, 8, 4)[..., :2].unbind(-1)
+    heat = torch.nn.functional.interpolate(torch.tensor([[[[0.0, 0], [1, 2]]]]), (8, 8), mode="bilinear")[0, 0] / 2
+    assert (red - green - 255 * heat).abs().max() <= 1
+
+
+@pytest.mark.may_skip
 def test_the_address_says_which_networks_are_chosen(page: Any, trial_address: str) -> None:
     page.goto(f"{trial_address}models/resnet20.html")
     page.get_by_role("link", name="Try it").last.click()
@@ -633,7 +774,9 @@ def test_the_page_asks_nobody_else_and_axe_finds_no_violation(chromium: Any, tri
         page.goto(f"{trial_address}try.html")
         try_file(page, DIGIT)
         page.get_by_label("Show feature maps").check()
+        page.get_by_label("Show where it looked").check()
         page.locator(".maps canvas").wait_for()
+        page.get_by_role("img", name="Where it looked for").wait_for()
         violations = axe.Axe().run(page).response["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
         assert [url for url in asked if not url.startswith(trial_address)] == []
@@ -676,7 +819,7 @@ def test_a_pattern_means_what_is_part_of_a_package_and_can_be_exported(runtime: 
     """hog_svm computes outside torch, which docs/export.json records as no export."""
     for module in ("jinja2", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(module, reason=f"needs {module}")
-    assert "error" in json.loads((DIGIT.parents[1] / "docs" / "export.json").read_bytes())["float32"]["hog_svm.c10"]
+    assert "error" in json.loads((ROOT / "docs" / "export.json").read_bytes())["float32"]["hog_svm.c10"]
     words = ["gallery", "build", "resnet20", "hog_svm", "--runtime", runtime, "-o", tmp_path / "site"]
 
     def tried() -> list[str]:
