@@ -62,9 +62,9 @@ def _blocks(model: Model) -> Iterator[Block]:
     from zoo.loading import skip_init
 
     try:
-        with skip_init(), torch.device("meta"):
-            network = _built(model)
-            shapes = _shapes(network, model, "meta")
+        with skip_init():
+            network = _built(model).to("meta")  # torch.device("meta") would pass through Python for each operation
+        shapes = _shapes(network, model, "meta")
     except (NotImplementedError, RuntimeError):  # it computes with values
         network = _built(model)
         shapes = _shapes(network, model, "cpu")

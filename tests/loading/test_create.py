@@ -317,6 +317,16 @@ def test_a_device_alone_has_its_effect() -> None:
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
 
+def test_a_network_on_meta_is_not_initialised_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "normal_", lambda tensor, *_, **__: drawn.append(tensor) or tensor)
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda tensor, *_, **__: drawn.append(tensor) or tensor)
+    zoo.create("resnet20", device="meta")
+    assert not drawn
+    zoo.create("resnet20", device="cpu")
+    assert drawn
+
+
 @pytest.mark.parametrize(
     ("raised", "expected", "said"),
     [

@@ -1,6 +1,7 @@
 """Networks by name, their weights' files, what is known of them; and images as its input."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -134,7 +135,9 @@ def create(
         stated, file = resolve.use_given(match, weights)
         module, _ = loading.build_from(file, match.model, stated, **sizes, **args)
     else:
-        module, _ = loading.build(match.model, **sizes, **args)
+        # On meta there are no values; without initialisation torch touches none of the memory either.
+        with loading.skip_init() if str(device) == "meta" else nullcontext():
+            module, _ = loading.build(match.model, **sizes, **args)
     if class_names is not None:
         module.zoo_info = module.zoo_info._replace(class_names=tuple(class_names))
     if features_only:

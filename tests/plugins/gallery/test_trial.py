@@ -885,10 +885,8 @@ def test_networks_need_a_runtime_and_a_runtime_its_files(runtime: Path, tmp_path
 
 @pytest.mark.parametrize(("name", "count"), [("dtp_mlp.mnist", "60,000"), ("dtp_mlp.mnist_50k", "50,000")])
 def test_the_page_states_the_training_images_of_the_protocol(name: str, count: str) -> None:
-    rows = {
-        trained.name: Row(page, trained)
-        for page in facts.pages(registry.current().models())
-        for trained in page.trained
-    }
-    words = trial._training("mnist", registry.current().find("dtp_mlp").model.preprocess, rows[name])
+    [entry] = [entry for entry in registry.current().models() if entry.name == "dtp_mlp"]
+    [page] = facts.pages([entry])
+    [trained] = [trained for trained in page.trained if trained.name == name]
+    words = trial._training("mnist", entry.model.preprocess, Row(page, trained))
     assert words.startswith(f"Trained on MNIST, {count} images.")
