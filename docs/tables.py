@@ -39,7 +39,7 @@ from zoo.spec import (
 )
 from zoo.statistics import holm, wilson
 from zoo.testing import checks
-from zoo.training import choice
+from zoo.training import choice, reproduce
 from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
 from zoo.trust.lock import Lock, Locked, Repository
 from zoo.trust.policy import Policy, Rule
@@ -337,6 +337,11 @@ def exports(models: list[Listed]) -> str:
 
 AGAIN = {
     **dict.fromkeys(["kmeans_svm.c10", "resnet20.c10_e8"], "all tensors equal"),
+    **dict.fromkeys(["airbench94.c10", "plain32.c10"], "the same file"),
+    **dict.fromkeys(
+        ["plain20.c10_e30", "resnet20.c10_e30"],
+        "the same file, also [with `--keep-epochs`](looking.md#a-training-as-it-went)",
+    ),
     "resnet20.digits": "the same file, at e44a0ca27013, without AMX",
     "sift_bovw_tree.caltech101": "the same file, at e44a0ca27013; other tensors on another CPU",
     **dict.fromkeys(
@@ -349,19 +354,61 @@ AGAIN = {
 }
 """Outcomes of training weights again from their record; the others have not been."""
 
+TOOK = {
+    "airbench94.c10": "16 min",
+    "alexnet_small.c10": "1.1 h",
+    "densenet_bc_40_12.c10": "1.6 h",
+    "fractalnet20_narrow.c10": "0.5 h",
+    "fractalnet20_narrow.c10_local": "0.7 h",
+    "gcn4_3x3.mnist_rot": "0.6 h",
+    "googlenet_small.c10": "1.4 h",
+    "hog_svm.c10": "79 s",
+    "kmeans_svm.c10": "at most 384 s",
+    "orn8_align.mnist_rot": "22 min",
+    "plain20.c10_e30": "0.5 h",
+    "plain32.c10": "0.6 h",
+    "plain44.c10": "1.2 h",
+    "plain56.c10": "1.6 h",
+    "resnet20.c10_e30": "0.5 h",
+    "resnet20.digits": "27 s",
+    "resnet32.c10": "0.7 h",
+    "resnet44.c10": "1.2 h",
+    "resnet56.c10": "2.0 h",
+    "resnet56_sd.c10": "4.8 h",
+    "ror3_56.c10": "1.4 h",
+    "ror3_56_sd.c10": "5.0 h",
+    "scatter_cnn_small.c10": "about 70 min",
+    "scatter_linear.c10": "about 26 min",
+    "sift_bovw_knn.caltech101": "20 s",
+    "sift_bovw_tree.caltech101": "20 s",
+    "sift_fisher_svm.caltech101": "87 s",
+    "stn_cnn_mnist.mnist_rts": "about 120 min",
+}
+"""Times of one core in the logs of trainings, as docs/experiments.md and the recipes state them; machines differ."""
+
 
 def records(models: list[Listed]) -> str:
-    """Returns a row for each embedded weight: what its run record says of command and code."""
-    lines = ["| weights | command | code | trained again |", "|---|---|---|---|"]
+    """Returns a row for each embedded weight: what its run record says of command and code, and what it costs."""
+    lines = [
+        "| weights | command | code | epochs x images | PFLOP | took | trained again |",
+        "|---|---|---|---:|---:|---:|---|",
+    ]
     for entry in models:
         for weights in entry.weights:
             if weights.hub.startswith("embedded:"):
                 file = ROOT / "weights_manifest" / weights.repo / weights.file
                 run = safetensors_file.metadata(file)["run"]
+                command = f"`{run['command']}`"
+                if not run["command"]:
+                    command = f"derived: `{reproduce.training_of(weights)['derived command']}`"
                 commit, dash, _ = run.get("code", "").partition("-")
                 code = f"{commit[:12]}, with changes that were not committed" if dash else commit[:12]
-                facts = [f"`{weights.name}`", f"`{run['command']}`" if run["command"] else "", code]
-                lines.append(f"| {' | '.join([*facts, AGAIN.get(weights.name, '')])} |")
+                images, recipe = run["data"]["train"]["n"], msgspec.convert(run["recipe"], Recipe)
+                amount = choice.pflop(entry.model, images, recipe)
+                size = f"{images:,}" if entry.model.fitted else f"{recipe.epochs} x {images:,}"
+                facts = [f"`{weights.name}`", command, code, size, f"{amount:.2g}" if amount else ""]
+                facts += [TOOK.get(weights.name, ""), AGAIN.get(weights.name, "")]
+                lines.append(f"| {' | '.join(facts)} |")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """``zoo info``: all that is known of a model or of weights. Nothing here imports torch."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -67,7 +68,14 @@ def _show_file(path: str, as_json: bool) -> None:
         ("sha256", file["sha256"]),
         ("size", f"{file['size']:,} bytes"),
     ]
-    print_facts([*facts, *reproduce.facts_of(file, is_fitted=match.model.fitted).items()])
+    print_facts(
+        [
+            *facts,
+            *reproduce.facts_of(
+                file, Path(path).absolute().name.removesuffix(".safetensors"), is_fitted=match.model.fitted
+            ).items(),
+        ]
+    )
     return None
 
 

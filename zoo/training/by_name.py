@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from zoo.errors import TrainingError, WeightsError
+import msgspec
+
+from zoo import registry
+from zoo.errors import TrainingError, WeightsError, ZooError
 from zoo.evaluation import hook
 from zoo.loading import resolve
 from zoo.loading.create import info_of, save
 from zoo.registry import hooks
 from zoo.spec import Model
 from zoo.system import distributed, toml
+from zoo.training import choice
+from zoo.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
     from zoo.data import ImageSet, ImageStream
     from zoo.loading import Network
-    from zoo.training import Recipe, Run, TrainingData
+    from zoo.training import Run, TrainingData
     from zoo.training.pretrained import Source
     from zoo.training.run import RunOptions
 
@@ -219,7 +224,7 @@ def _own_recipe(
 def carry_out(
     model: Model,
     data: "TrainingData",
-    recipe: "Recipe",
+    recipe: Recipe,
     run: "Run",
     *,
     args: Mapping[str, Any],
@@ -302,18 +307,53 @@ def command_of(
     """
     if not isinstance(data, str | Path):
         return _program()
-    words = ["zoo", "train", *([name] if name else []), "--data", _named(data)]
-    words += ["--recipe", recipe] if recipe else []
     try:
-        for option, values in (("--set", settings or {}), ("--arg", args or {})):
-            for key, value in values.items():
-                words += [option, f"{key}={_typed(value, is_read=option == '--set')}"]
+        words = _words(name, _named(data), recipe, settings or {}, args or {})
     except ValueError:
         return _program()
     words += ["--init", _weights(init)] if init else []
     words += ["--teacher", _weights(teacher)] if teacher else []
     words += ["--device", str(device)] if device else []
     return shlex.join([*words, "-o", f"runs/{Path(output).absolute().name}"])
+
+
+def _words(
+    name: str | None, data: str, recipe: str | None, settings: Mapping[str, Any], args: Mapping[str, Any]
+) -> list[str]:
+    """Returns the words of a command; raises ValueError if a value cannot be typed."""
+    words = ["zoo", "train", *([name] if name else []), "--data", data]
+    words += ["--recipe", recipe] if recipe else []
+    for option, values in (("--set", settings), ("--arg", args)):
+        for key, value in values.items():
+            words += [option, f"{key}={_typed(value, is_read=option == '--set')}"]
+    return words
+
+
+def command_from(run: Mapping[str, Any], name: str) -> str:
+    """Returns the ``zoo train ...`` that repeats the training with the record ``run``, for weights called ``name``.
+
+    It is derived from the record, with the recipes that are installed: settings say where the record's differs. ""
+    if there is no such command, for instance because the family is not installed. Threads and device are not in it,
+    and an order of images that depended on shards neither. Does not import torch.
+    """
+    try:
+        found = registry.current().find(str(run["model"]))
+        recipe, data = msgspec.convert(run["recipe"], Recipe), run["data"]["train"]["name"]
+        if found.plugin is None or (chosen := choice.settings_for(found.plugin, found.model, recipe, data)) is None:
+            return ""
+        ours = _plain(found.model.args)
+        args = {key: value for key, value in run.get("args", {}).items() if key not in ours or value != ours[key]}
+        words = _words(found.model.name, data, *chosen, args)
+        for option in ("init", "teacher"):
+            words += [f"--{option}", Path(run[option]["weights"]).name] if run.get(option) else []
+    except (ZooError, msgspec.MsgspecError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return shlex.join([*words, "-o", f"runs/{name}"])
+
+
+def _plain(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns ``args`` as a file holds them: lists in place of tuples."""
+    return dict(msgspec.json.decode(msgspec.json.encode(args)))
 
 
 def _named(data: str | Path) -> str:
@@ -338,8 +378,6 @@ def _typed(value: Any, *, is_read: bool) -> str:
 
     Raises ValueError if no text is read as this value.
     """
-    import msgspec
-
     if isinstance(value, str) and value == value.strip() and (is_read or toml.read_value(value) == value):
         return value
     try:

@@ -197,6 +197,41 @@ def change(recipe: Recipe, settings: Mapping[str, Any] | None, plugin: Plugin | 
     return resolve(recipe.name, msgspec.to_builtins(recipe), settings, kind)
 
 
+def settings_for(plugin: Plugin, model: Model, recipe: Recipe, data: str) -> tuple[str | None, dict[str, Any]] | None:
+    """Returns name and settings with which :func:`choose` returns ``recipe``, apart from its name and note.
+
+    The name is that of ``recipe`` or, if the plugin has none of that name, ``default``; None if it is chosen anyway.
+    Returns None if no settings do it: they cannot take a table away, such as ``lookahead``. Raises
+    :class:`RecipeError` if the plugin's recipes cannot be read.
+    """
+    tables = {DEFAULT: {}, **read(plugin)}
+    name = recipe.name if recipe.name in tables else DEFAULT
+    before = resolve(name, tables[name], None, own_fields(plugin))
+    settings = _changed(msgspec.to_builtins(before), msgspec.to_builtins(recipe))
+    if None in settings.values():
+        return None
+    try:
+        again = choose(plugin, model, data, name, settings)
+    except RecipeError:
+        return None
+    if msgspec.structs.replace(again, name=recipe.name, note=recipe.note) != recipe:
+        return None
+    return None if default(tables, model.name, data) == name else name, settings
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns what differs in ``after``, by dotted key."""
+    settings: dict[str, Any] = {}
+    for key, value in after.items():
+        if prefix + key in ("name", "note") or value == before.get(key):
+            continue
+        if value and isinstance(value, dict):
+            settings |= _changed(before.get(key) or {}, value, f"{prefix}{key}.")
+        else:
+            settings[prefix + key] = value
+    return settings
+
+
 def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
     """Returns the name of the first of ``tables`` for this model and data set."""
     return next((name for name, table in tables.items() if suits(table, model, data)), None)

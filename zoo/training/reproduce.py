@@ -190,13 +190,17 @@ def training_of(weights: Weights) -> dict[str, str]:
         with file.open("rb") if file is not None else Embedded(package).open(weights, 0) as stream:
             length = min(int.from_bytes(stream.read(8), "little"), _MAX_HEADER)
             header = json.loads(b"".join(_parts(stream, length)))
-        return facts_of(json.loads(header["__metadata__"]["zoo"]), is_fitted=_is_fitted(weights))
+        about = json.loads(header["__metadata__"]["zoo"])
+        return facts_of(about, weights.name, is_fitted=_is_fitted(weights))
     except (ZooError, OSError, ValueError, LookupError, TypeError):
         return {}  # of another origin
 
 
-def facts_of(about: Mapping[str, Any], *, is_fitted: bool) -> dict[str, str]:
-    """Summarizes the training that the metadata ``about`` of a weights file records; nothing if it records none."""
+def facts_of(about: Mapping[str, Any], name: str, *, is_fitted: bool) -> dict[str, str]:
+    """Summarizes the training that the metadata ``about`` of the weights file of ``name`` records.
+
+    Nothing if it records none. A command that it lacks is derived from what it has, and called that.
+    """
     try:
         run = about["run"]
         recipe, images = run["recipe"], run["data"]["train"]
@@ -208,6 +212,8 @@ def facts_of(about: Mapping[str, Any], *, is_fitted: bool) -> dict[str, str]:
             "code": run.get("code", ""),
             "command": run.get("command", ""),
         }
+        if not facts["command"]:
+            facts["derived command"] = by_name.command_from(run, name)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}  # of another origin
     return {name: str(fact) for name, fact in facts.items() if fact}
