@@ -57,8 +57,6 @@ def of_model(model: Model) -> Outline:
 
 
 def _blocks(model: Model) -> Iterator[Block]:
-    import torch
-
     from zoo.loading import skip_init
 
     try:

@@ -39,6 +39,21 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+def test_its_sizes_are_those_of_the_trained_network(run: Path) -> None:
+    """Two classes in place of ten: eight rows of 64 weights and a bias less."""
+    for place in (run, run / "model.safetensors"):
+        file = told("info", place)["file"]
+        assert zoo.info("resnet8")["params"] - file["params"] == 8 * 65
+        assert zoo.info("resnet8")["macs"] - file["macs"] == 8 * 64
+        assert f"{file['params']:,}" in printed("info", place)
+
+
+def test_a_mean_over_classes_without_errors_has_no_interval_by_bootstrap(run: Path, photos: Path) -> None:
+    """Every draw would be without errors: its width of 0 would promise what nobody knows."""
+    assert "bootstrap by class" in printed("evaluate", run, "--data", photos)
+    assert "bootstrap by class" not in printed("evaluate", "resnet20.digits", "--data", "digits")
+
+
 def test_it_is_created_with_its_tensors_and_the_names_of_its_classes(run: Path) -> None:
     network = zoo.create(str(run))
     assert network.zoo_info.class_names == CLASSES

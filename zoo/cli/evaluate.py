@@ -9,6 +9,7 @@ from zoo.cli import options
 from zoo.cli.output import (
     do_each,
     echo,
+    mean_class,
     one_line,
     print_facts,
     print_json,
@@ -162,19 +163,13 @@ def _command(context: click.Context, name: str) -> str:
     return shlex.join(words)
 
 
-def _mean_class(report: "Report") -> str:
-    interval = report.mean_class_interval
-    words = "" if interval is None else f"  (95% interval {interval[0]:.3f} to {interval[1]:.3f}, bootstrap by class)"
-    return f"{report.mean_class:.3f}%{words}"
-
-
 def _print_report(report: "Report", comparison: "Comparison | None") -> None:
     low, high = report.interval
     of = f"{report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f}, Wilson"
     echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
     facts = [
         ("top-1", f"{report.top1:.3f}%  ({of})"),
-        ("mean class", _mean_class(report)),
+        ("mean class", mean_class(report.mean_class, report.mean_class_interval)),
         ("top-5", f"{report.top5:.3f}%" if report.top5 is not None else ""),
         ("loss", f"{report.loss:.4f}" if report.loss is not None else ""),
         ("speed", f"{report.images_per_s:,.0f} images/s on {report.device}, {report.dtype}"),

@@ -1,10 +1,11 @@
-"""``zoo info``: all that is known of a model or of weights. Nothing here imports torch."""
+"""``zoo info``: all that is known of a model or of weights. Only of a file or a run is a network built."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from zoo import registry, statistics
 from zoo.cli import options
@@ -52,13 +53,15 @@ def info(name: str, as_json: bool) -> None:
 def _show_file(path: str, as_json: bool) -> None:
     """Shows the trained network of a run or of a file."""
     about = create.info(path)
+    about["file"] |= _sizes(path)
     if as_json:
         return print_json(about)
     file = about["file"]
     match = resolve.model_named(about["name"], file["path"])
     names = file.get("class_names") or ()
     echo(path)
-    print_facts(_facts_of_model(match.model, match.row, None, file.get("args", {}), file.get("num_classes")))
+    model = msgspec.structs.replace(match.model, params=file["params"], macs=file["macs"])
+    print_facts(_facts_of_model(model, match.row, None, file.get("args", {}), file.get("num_classes")))
     echo("\nfile")
     facts = [
         ("path", file["path"]),
@@ -77,6 +80,18 @@ def _show_file(path: str, as_json: bool) -> None:
         ]
     )
     return None
+
+
+def _sizes(path: str) -> dict[str, int]:
+    """Returns the parameters and multiply-adds of a trained network, whose head is seldom its model's; 0 if unknown."""
+    from zoo.evaluation import counting
+
+    try:
+        network = create.create(path)
+    except ZooError:  # such as a library that is missing: the rest is shown all the same
+        return {"params": 0, "macs": 0}
+    size = create.info_of(network).preprocess.input_size
+    return {"params": counting.params(network), "macs": counting.macs(network, size)}
 
 
 def _facts_of_model(

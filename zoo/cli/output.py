@@ -114,6 +114,13 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     echo("\n".join(f"  {name.ljust(width)}  {value}" for name, value in facts))
 
 
+def mean_class(score: float, interval: tuple[float, float] | None) -> str:
+    """Returns a mean over classes in words. Without errors every draw of its bootstrap is the same, and an interval
+    without width would promise too much."""
+    low, high = interval or (0, 0)
+    return f"{score:.3f}%" + (f"  (95% interval {low:.3f} to {high:.3f}, bootstrap by class)" if low < high else "")
+
+
 def note(message: str) -> None:
     """Prints a remark on standard error."""
     echo(message, err=True)

@@ -9,7 +9,7 @@ import click
 
 from zoo.cli import options
 from zoo.cli.group import Commands
-from zoo.cli.output import echo, note, print_facts, print_json, print_table
+from zoo.cli.output import echo, mean_class, note, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from zoo.evaluation.agreement import Agreement, Trainings
@@ -166,17 +166,13 @@ def _print_metrics(scores: "Metrics") -> None:
     from zoo.evaluation import metrics as evaluated
 
     low, high = scores.interval
-    mean_low, mean_high = scores.mean_class_interval
     of = f"{scores.correct:,} of {scores.n:,}; 95% interval {low:.3f} to {high:.3f}, Wilson"
     echo(f"{scores.weights} on {scores.dataset}/{scores.split}")
     print_facts(
         [
             ("top-1", f"{scores.top1:.3f}%  ({of})"),
             ("top-k", ", ".join(f"{k}: {share:.3f}%" for k, share in enumerate(scores.topk, start=1))),
-            (
-                "mean class",
-                f"{scores.mean_class:.3f}%  (95% interval {mean_low:.3f} to {mean_high:.3f}, bootstrap by class)",
-            ),
+            ("mean class", mean_class(scores.mean_class, scores.mean_class_interval)),
             ("cross-entropy", "" if scores.nll is None else f"{scores.nll:.4f}"),
             ("calibration", "" if scores.ece is None else f"expected error {100 * scores.ece:.2f}% in 15 bins"),
             ("Brier score", "" if scores.brier is None else f"{scores.brier:.4f}"),
