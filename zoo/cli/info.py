@@ -71,14 +71,8 @@ def _show_file(path: str, as_json: bool) -> None:
         ("sha256", file["sha256"]),
         ("size", f"{file['size']:,} bytes"),
     ]
-    print_facts(
-        [
-            *facts,
-            *reproduce.facts_of(
-                file, Path(path).absolute().name.removesuffix(".safetensors"), is_fitted=match.model.fitted
-            ).items(),
-        ]
-    )
+    name = Path(path).absolute().name.removesuffix(".safetensors")
+    print_facts([*facts, *reproduce.facts_of(file, name, is_fitted=match.model.fitted).items()])
     return None
 
 
