@@ -46,7 +46,7 @@ class Maps(msgspec.Struct, frozen=True):
 
 
 class Inside(msgspec.Struct, frozen=True):
-    """What the files of a network let the page show: maps of ``layers``, and a class activation map."""
+    """The pictures of a network that its files give the page: maps of ``layers``, and a class activation map."""
 
     layers: tuple[str, ...]
     has_class_map: bool
