@@ -468,7 +468,7 @@ def test_only_networks_that_end_in_one_linear_layer_say_where_they_looked(page: 
     """alexnet_small has three. For the others, the last default layer is what is pooled, as for zoo look."""
     (image,) = photographs(1)
     with browser.served(real) as address:
-        page.set_default_timeout(120_000)  # twelve networks on a busy machine
+        page.set_default_timeout(120_000)  # real networks, on a busy machine
         page.goto(f"{address}try.html?network=alexnet_small.c10")
         page.locator("#controls").wait_for()
         assert not page.get_by_label("Show where it looked").is_visible()
