@@ -179,7 +179,7 @@ def test_the_commands_of_the_examples_page_work(installed: Environment) -> None:
 
 
 INSTALL = "pip install '.[data]'"
-"""As on the first pages; docs/index.md has a line for a smaller PyTorch above it, for another index."""
+"""The line of both first pages; docs/index.md has a line for a smaller PyTorch above it, for another index."""
 
 
 @pytest.mark.slow

@@ -16,6 +16,9 @@ OUTPUT = "class_map"
 _PASSED = ("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze")
 """Operators that leave pooled maps what they are."""
 
+_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+"""The defaults of the format for a linear layer."""
+
 
 def add_class_map(file: Path) -> bool:
     """Gives an exported ONNX file a second output: the class activation map of each image's largest logit.
@@ -29,10 +32,10 @@ def add_class_map(file: Path) -> bool:
     import onnx
 
     model = onnx.load(str(file))
-    found = _head(model.graph)
-    if found is None:
+    head = _head(model.graph)
+    if head is None:
         return False
-    maps, weights, logits = found
+    maps, weights, logits = head
     node, helper = onnx.helper.make_node, onnx.helper
     float32 = {"to": onnx.TensorProto.FLOAT}
     name = {key: f"{OUTPUT}_{key}" for key in ("best", "row", "column", "maps", "weighed", "places", "channels")}
@@ -73,7 +76,7 @@ def _head(graph: Any) -> tuple[str, str, str] | None:
         return node
 
     linear = behind(graph.output[0].name)
-    if linear is None or linear.op_type != "Gemm" or _attributes(linear) != {"transB": 1}:
+    if linear is None or linear.op_type != "Gemm" or {**_GEMM, **_attributes(linear)} != {**_GEMM, "transB": 1}:
         return None
     pool = behind(linear.input[0])
     if pool is None or not (pool.op_type == "GlobalAveragePool" or _is_mean_of_places(pool, constants)):
@@ -82,12 +85,10 @@ def _head(graph: Any) -> tuple[str, str, str] | None:
 
 
 def _attributes(node: Any) -> dict[str, Any]:
-    """Returns a node's attributes that are not as the format's defaults for Gemm."""
+    """Returns a node's attributes by name; a default may be left out."""
     import onnx
 
-    defaults = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-    given = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-    return {key: value for key, value in given.items() if defaults.get(key) != value}
+    return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
 
 
 def _is_mean_of_places(node: Any, constants: dict[str, Any]) -> bool:
@@ -96,8 +97,7 @@ def _is_mean_of_places(node: Any, constants: dict[str, Any]) -> bool:
 
     if node.op_type != "ReduceMean":
         return False
-    given = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-    axes = given.get("axes", ())  # an input since operator set 18
+    axes = _attributes(node).get("axes", ())  # an input since operator set 18
     if len(node.input) > 1 and node.input[1] in constants:
         axes = onnx.numpy_helper.to_array(constants[node.input[1]]).tolist()
     return sorted(axes) in ([2, 3], [-2, -1])

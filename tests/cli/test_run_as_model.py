@@ -12,6 +12,7 @@ from support.command import ask_warm, printed, told
 
 import zoo
 from zoo.errors import DataError, SpecError, UnknownNameError, WeightsError
+from zoo.loading import create
 
 CLASSES = ("dark", "light")
 
@@ -46,6 +47,14 @@ def test_its_sizes_are_those_of_the_trained_network(run: Path) -> None:
         assert zoo.info("resnet8")["params"] - file["params"] == 8 * 65
         assert zoo.info("resnet8")["macs"] - file["macs"] == 8 * 64
         assert f"{file['params']:,}" in printed("info", place)
+
+
+def test_multiply_adds_that_its_model_does_not_state_are_not_counted(tmp_path: Path) -> None:
+    """Most of scattering is Fourier transforms: its few other operations would say too little."""
+    file = tmp_path / "scattering.safetensors"
+    create.save(zoo.create("scatter_linear", num_classes=3, class_names=["a", "b", "c"]), file, origin="a test")
+    assert told("info", file)["file"]["macs"] == zoo.info("scatter_linear")["macs"] == 0
+    assert "multiply-adds" not in printed("info", file)
 
 
 def test_a_mean_over_classes_without_errors_has_no_interval_by_bootstrap(run: Path, photos: Path) -> None:

@@ -53,14 +53,14 @@ def info(name: str, as_json: bool) -> None:
 def _show_file(path: str, as_json: bool) -> None:
     """Shows the trained network of a run or of a file."""
     about = create.info(path)
-    about["file"] |= _sizes(path)
-    if as_json:
-        return print_json(about)
     file = about["file"]
     match = resolve.model_named(about["name"], file["path"])
+    model = _as_trained(match.model, path)
+    file |= {"params": model.params, "macs": model.macs}
+    if as_json:
+        return print_json(about)
     names = file.get("class_names") or ()
     echo(path)
-    model = msgspec.structs.replace(match.model, params=file["params"], macs=file["macs"])
     print_facts(_facts_of_model(model, match.row, None, file.get("args", {}), file.get("num_classes")))
     echo("\nfile")
     facts = [
@@ -76,16 +76,16 @@ def _show_file(path: str, as_json: bool) -> None:
     return None
 
 
-def _sizes(path: str) -> dict[str, int]:
-    """Returns the parameters and multiply-adds of a trained network, whose head is seldom its model's; 0 if unknown."""
+def _as_trained(model: Model, path: str) -> Model:
+    """Returns ``model`` with the sizes of the network at ``path``, whose head is seldom its own; 0 if unknown."""
     from zoo.evaluation import counting
 
     try:
         network = create.create(path)
     except ZooError:  # such as a library that is missing: the rest is shown all the same
-        return {"params": 0, "macs": 0}
+        return msgspec.structs.replace(model, params=0, macs=0)
     size = create.info_of(network).preprocess.input_size
-    return {"params": counting.params(network), "macs": counting.macs(network, size)}
+    return msgspec.structs.replace(model, **counting.differing(network, model, size))
 
 
 def _facts_of_model(

@@ -337,13 +337,13 @@ def command_from(run: Mapping[str, Any], name: str) -> str:
     and an order of images that depended on shards neither. Does not import torch.
     """
     try:
-        found = registry.current().find(str(run["model"]))
+        match = registry.current().find(str(run["model"]))
         recipe, data = msgspec.convert(run["recipe"], Recipe), run["data"]["train"]["name"]
-        if found.plugin is None or (chosen := choice.settings_for(found.plugin, found.model, recipe, data)) is None:
+        if match.plugin is None or (chosen := choice.settings_for(match.plugin, match.model, recipe, data)) is None:
             return ""
-        ours = _plain(found.model.args)
+        ours = _plain(match.model.args)
         args = {key: value for key, value in run.get("args", {}).items() if key not in ours or value != ours[key]}
-        words = _words(found.model.name, data, *chosen, args)
+        words = _words(match.model.name, data, *chosen, args)
         for option in ("init", "teacher"):
             words += [f"--{option}", Path(run[option]["weights"]).name] if run.get(option) else []
     except (ZooError, msgspec.MsgspecError, ValueError, LookupError, TypeError, AttributeError):

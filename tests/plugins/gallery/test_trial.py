@@ -451,7 +451,7 @@ def test_what_a_photographs_answer_rests_on_is_what_look_finds(page: Any, photog
 @pytest.mark.may_skip
 @pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg", "flower.jpg"])
 def test_where_the_page_says_a_network_looked_is_looks_grad_cam(page: Any, photographic: str, name: str) -> None:
-    """Of the maps that are pooled; a constant factor apart, and in float16."""
+    """The page has Grad-CAM of the pooled maps but for a constant factor, and in float16."""
     page.goto(f"{photographic}try.html")
     page.locator("#controls").wait_for()
     photo = ROOT / "examples" / name
