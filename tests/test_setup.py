@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import versions
 
 MAKEFILE = Path(__file__).parents[1] / "Makefile"
 
@@ -49,3 +50,8 @@ def test_a_path_that_the_locale_cannot_write_is_refused_in_words(tmp_path: Path)
     assert "installs" not in done.stdout
     assert "installs" in make_with(tmp_path / "ähnlich", "3.12").stdout
     assert "installs" in make_with(tmp_path / "größer", "3.13", "C").stdout, "3.13 reads such paths as UTF-8"
+
+
+def test_the_tests_of_other_versions_are_there() -> None:
+    """They are named in a file that only ``make test-versions`` reads."""
+    assert [name for name in versions.SUBSET if not (versions.ROOT / "tests" / name).exists()] == []
