@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 
 _LARGEST = 127
 """onnxruntime's int8 weights are symmetric: a channel's largest stands for 127."""
