@@ -61,7 +61,6 @@ DIGIT_32 = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=MNIST.mean, std
 DIGIT_42 = unscaled(1, 42)
 """Black is 0, as what a transformer sees outside the image."""
 
-TORCHVISION = (Requirement("torchvision", "zoo-vision[data]"),)
 KYMATIO = (Requirement("kymatio", "zoo-vision[invariant]"),)
 
 
@@ -146,7 +145,6 @@ plugin = Plugin(
             paper=DAI_2017,
             params=76_638,
             note="the last two of four convolutions deformable",
-            requires=TORCHVISION,
         ),
         _scattering(
             "scatter_linear",

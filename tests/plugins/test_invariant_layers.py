@@ -25,6 +25,23 @@ def test_with_offsets_of_zero_it_is_torchs_convolution(stride: int, padding: int
     torch.testing.assert_close(layer(images), plain(images))
 
 
+@pytest.mark.parametrize(("stride", "padding", "far"), [(1, 1, 2.0), (2, 1, 2.0), (1, 0, 20.0)])
+def test_moved_taps_and_their_gradients_are_those_of_torchvision(stride: int, padding: int, far: float) -> None:
+    from torchvision.ops import deform_conv2d
+
+    layer = DeformConv2d(3, 5, 3, stride=stride, padding=padding)
+    nn.init.normal_(layer.offset.weight, std=far / 5)
+    nn.init.normal_(layer.offset.bias, std=far)
+    images = noise(2, 3, 9, 11).requires_grad_()
+    expected = deform_conv2d(images, layer.offset(images), layer.weight, stride=stride, padding=padding)
+    got = layer(images)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    wanted = (images, *layer.parameters())
+    sides = (torch.autograd.grad(out.square().sum(), wanted) for out in (got, expected))
+    for ours, theirs in zip(*sides, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
 def test_every_offset_of_a_new_network_is_zero() -> None:
     network = deform_cnn(deformable=3)
     offsets = [module.offset for module in network.modules() if isinstance(module, DeformConv2d)]
@@ -48,7 +65,7 @@ def test_offsets_are_dy_then_dx_a_tap_row_by_row() -> None:
             got = layer(images)
         padded = F.pad(images, (4, 4, 4, 4))
         top, left = 4 + row - 1 + 2, 4 + column - 1 - 1
-        assert torch.equal(got, padded[..., top : top + 8, left : left + 8]), (row, column)
+        torch.testing.assert_close(got, padded[..., top : top + 8, left : left + 8], msg=str((row, column)))
 
 
 def test_between_pixels_it_is_bilinear_and_outside_it_is_zero() -> None:
@@ -128,7 +145,7 @@ def test_a_row_that_needs_a_library_says_which_where_it_is_missing(monkeypatch: 
     import importlib.util
 
     find = importlib.util.find_spec
-    for name, missing, extra in (("scatter_linear", "kymatio", "invariant"), ("deform_cnn", "torchvision", "data")):
+    for name, missing, extra in (("scatter_linear", "kymatio", "invariant"), ("hmax", "sklearn", "data")):
         monkeypatch.setattr(
             importlib.util,
             "find_spec",
