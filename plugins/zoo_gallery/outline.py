@@ -4,11 +4,12 @@ The network is built without memory. A box is as high as its block's maps and as
 """
 
 import contextlib
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from math import log2, prod, sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -50,10 +51,22 @@ class Outline(msgspec.Struct, frozen=True):
 def of_model(model: Model) -> Outline:
     """Returns the outline of the network that ``model`` builds. Whatever its plugin raises becomes the reason."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _no_collection():
             return Outline(tuple(_blocks(model)))
     except Exception as error:  # a plugin's code may raise anything
         return Outline(reason=f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Makes a context without garbage collection: of thousands of modules that come and go, it frees nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _blocks(model: Model) -> Iterator[Block]:
@@ -84,14 +97,14 @@ def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
     import torch
 
     shapes: Shapes = {}
-    hooks = []
-    for name, module in network.named_modules():
+    names = {id(module): name for name, module in _asked(network)}
 
-        def keep(module: Any, _: object, output: object, name: str = name) -> None:
-            if isinstance(output, torch.Tensor):
-                shapes.setdefault(name, tuple(output.shape[1:]))
+    def keep(module: "nn.Module", _: object, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            shapes.setdefault(names[id(module)], tuple(output.shape[1:]))
 
-        hooks.append(module.register_forward_hook(keep))
+    hooks = [module.register_forward_hook(keep) for _, module in _asked(network)]
+    for module in network.modules():
         if type(module).__module__.startswith("torch.nn.") and any(
             part in type(module).__name__ for part in _KEEP_SHAPES
         ):
@@ -102,6 +115,15 @@ def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
     for hook in hooks:
         hook.remove()
     return shapes
+
+
+def _asked(module: "nn.Module", prefix: str = "") -> Iterator[tuple[str, "nn.Module"]]:
+    """Yields the submodules whose shapes :func:`_shown` may ask for: a hook for every module would take longer."""
+    children = [(f"{prefix}{name}", child) for name, child in module.named_children()]
+    for name, child in children:
+        yield name, child
+        if len(children) == 1 or _is_container(child):
+            yield from _asked(child, f"{name}.")
 
 
 def _shown(module: "nn.Module", prefix: str, shapes: Shapes) -> Iterator[tuple[str, "nn.Module"]]:

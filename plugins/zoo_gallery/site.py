@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -149,14 +150,17 @@ def build(
     else:
         for name in ("compare.html", comparison.FILE):
             (folder / name).unlink(missing_ok=True)
-    written += sum(_write(folder / name, data) for name, data in files.items())
+    written += _write_all({folder / name: data for name, data in files.items()})
     code_of = cache(_code)  # for this build: files may change until the next one
-    for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
-        if progress is not None:
-            progress(number, len(pages))
-        package = entry.model.build.partition(":")[0].partition(".")[0]
-        code = code_of(package, tuple(requirement.module for requirement in entry.model.requires))
-        written += _update(folder, site, entry.model, _digest(entry.model, code), page)
+    with ThreadPoolExecutor() as pool:  # a disk takes milliseconds to have a file for sure: meanwhile the next is made
+        jobs = []
+        for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
+            if progress is not None:
+                progress(number, len(pages))
+            package = entry.model.build.partition(":")[0].partition(".")[0]
+            code = code_of(package, tuple(requirement.module for requirement in entry.model.requires))
+            jobs.append(pool.submit(_write_all, _changed(folder, site, entry.model, _digest(entry.model, code), page)))
+        written += sum(job.result() for job in jobs)
     if layers:
         written += write_atlas(folder, site, layers, _write)
     else:
@@ -196,18 +200,18 @@ def _check(folder: Path) -> None:
             storage.refuse_links(folder, Path(parent, name))
 
 
-def _update(folder: Path, site: Pages, model: Model, code: str, page: Page) -> int:
-    """Writes the files of a page unless they are there already; returns how many it wrote. ``code`` is the digest of
-    what the drawing depends on.
+def _changed(folder: Path, site: Pages, model: Model, code: str, page: Page) -> dict[Path, bytes]:
+    """Returns the files of a page, or none if they are there already. ``code`` is the digest of what the drawing
+    depends on.
     """
     html, data = (folder / "models" / f"{page.slug}.{kind}" for kind in ("html", "json"))
     before = _read(data)
     blocks = before.outline if before is not None and before.code == code else outline.of_model(model)
     inputs = _digest(page, blocks, site.version)
     if before is not None and before.inputs == inputs and html.is_file():
-        return 0
+        return {}
     text = msgspec.json.format(_encode(Record(inputs, code, blocks, page)), indent=1)
-    return _write(html, site.model(page, blocks)) + _write(data, text)
+    return {html: site.model(page, blocks), data: text}
 
 
 def _read(file: Path) -> Record | None:
@@ -223,6 +227,11 @@ def _write(file: Path, data: bytes) -> bool:
             return False
     storage.replace(file, data)
     return True
+
+
+def _write_all(files: dict[Path, bytes]) -> int:
+    """Writes files in their order; returns how many had other contents."""
+    return sum(_write(file, data) for file, data in files.items())
 
 
 def _remove_others(folder: Path, slugs: set[str]) -> int:

@@ -389,23 +389,24 @@ def timm_input_config(preprocess: Preprocess) -> dict[str, Any]:
 def _timm_config(module: nn.Module, info: ModelInfo, num_classes: int) -> dict[str, Any]:
     """Returns the configuration of the network ``module``, which ``info`` describes."""
     model, weights = info.model, info.weights
+    tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    weighted = [name.removesuffix(".weight") for name, _ in tensors if name.endswith(".weight")]
     return {
         "architecture": model.name.rpartition("/")[2],
         "tag": weights.tag if weights else "",
         "custom_load": False,
         **timm_input_config(info.preprocess),
         "num_classes": num_classes,
-        "first_conv": _layers_of(module, model.stem),
-        "classifier": _layers_of(module, model.head),
+        "first_conv": _layers_of(weighted, model.stem),
+        "classifier": _layers_of(weighted, model.head),
         "license": weights.license.weights if weights else None,
         "paper_name": model.paper.title if model.paper else None,
         "origin_url": model.paper.url if model.paper else None,
     }
 
 
-def _layers_of(module: nn.Module, parts: tuple[str, ...]) -> str | tuple[str, ...] | None:
+def _layers_of(weighted: list[str], parts: tuple[str, ...]) -> str | tuple[str, ...] | None:
     """Returns the name, or names, of those of ``parts`` that have weights, or of what has weights within them."""
-    weighted = [name.removesuffix(".weight") for name in module.state_dict() if name.endswith(".weight")]
     within = {part: tuple(name for name in weighted if name.startswith(f"{part}.")) for part in parts}
     names = tuple(name for part in parts for name in ((part,) if part in weighted else within[part] or (part,)))
     return names if len(names) > 1 else names[0] if names else None
