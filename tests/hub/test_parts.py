@@ -1,5 +1,6 @@
 """Files in arrival: one process writes each; links, pipes and locks that do nothing harm nothing."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -226,3 +227,21 @@ def test_processes_that_fetch_the_same_files_where_locks_do_nothing_all_get_them
     assert failures == []
     assert all(cache.find(weights) for weights in wanted)
     assert [*(cache.root() / "parts").iterdir()] == []
+
+
+def test_a_disk_that_fails_in_the_background_fails_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An fsync that follows one that failed may succeed, though bytes were lost."""
+    failing = [OSError(errno.EIO, "Input/output error")]
+    fsync = os.fsync
+
+    def fails_once(descriptor: int) -> None:
+        if failing:
+            raise failing.pop()
+        fsync(descriptor)
+
+    monkeypatch.setattr(parts, "_FLUSHED", 10)
+    monkeypatch.setattr(os, "fsync", fails_once)
+    with Part("key") as part, pytest.raises(OSError, match="Input/output error"):
+        part.write(b"0123456789")
+        part.finish()
+    assert not failing

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,9 @@ from zoo.system import storage
 
 _GONE = 600
 """Seconds without a byte after which a process is assumed to have ended, if the system cannot tell."""
+
+_FLUSHED = 1 << 25
+"""Bytes after which the disk is told to write what has arrived."""
 
 _OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-[0-9a-f]+\.(part|link)")
 
@@ -105,12 +109,15 @@ class Part:
         self._opened = _continued(key, self.path) or _new(self.path)
         self._hashes = Hashes(algorithm)
         self._hashes.read(self._opened)
-        self.length = self._opened.tell()
+        self.length = self._flushed = self._opened.tell()
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushing: Future[None] | None = None
 
     def __enter__(self) -> "Part":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._flusher.shutdown()  # it uses the file
         self._opened.close()
         if self._is_whole:
             return
@@ -124,12 +131,22 @@ class Part:
         _write_all(self._opened, chunk)
         self._hashes.update(chunk)
         self.length += len(chunk)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Has the disk write in the background, so that little is left to wait for at the end."""
+        if self.length - self._flushed < _FLUSHED or (self._flushing and not self._flushing.done()):
+            return
+        if self._flushing:
+            self._flushing.result()  # raises what went wrong: a second fsync may not say so again
+        self._flushed = self.length
+        self._flushing = self._flusher.submit(os.fsync, self._opened.fileno())
 
     def restart(self) -> None:
         self._opened.seek(0)
         self._opened.truncate()
         self._hashes = Hashes(self._algorithm)
-        self.length = 0
+        self.length = self._flushed = 0
 
     @property
     def sha256(self) -> str:
@@ -143,6 +160,8 @@ class Part:
 
     def finish(self) -> Stamp:
         """Waits until everything is on the disk; returns the stamp of the file that was written."""
+        if self._flushing:
+            self._flushing.result()
         if not storage.is_at(self._opened.fileno(), self.path):  # another process wrongly assumed that we had ended
             given_up, self.path = self._opened, own(self._key)
             with given_up:
