@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import zoo
+from zoo.evaluation import forward
 from zoo.evaluation.folding import folded
 
 NORMS = nn.modules.batchnorm._BatchNorm
@@ -123,6 +126,37 @@ def test_a_compiled_network_has_the_same_score() -> None:
     compiled, plain = zoo.evaluate(model, digits, compile=True), zoo.evaluate(model, digits)
     assert compiled.correct == plain.correct
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-3)
+
+
+class Keeping(nn.Module):
+    """A network that keeps what it computes, and with ``decides`` looks at values."""
+
+    def __init__(self, decides: bool) -> None:
+        super().__init__()
+        self.network = zoo.create("resnet20.digits")
+        self.decides = decides
+        self.threads: set[int] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.decides and bool(x.mean() > 1e9):
+            return x
+        self.threads.add(threading.get_ident())
+        self.features = self.network.forward_features(x)
+        time.sleep(0.01)  # in which another thread would put its own
+        out: Tensor = self.network.forward_head(self.features)
+        return out
+
+
+@pytest.mark.parametrize("decides", [False, True])
+def test_threads_in_bfloat16_do_not_mix_up_what_a_network_keeps(decides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "_AT_ONCE", 16 * 64)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    digits, model = zoo.data.load("digits", "test"), Keeping(decides).eval()
+    preprocess = model.network.zoo_info.preprocess
+    exact = zoo.evaluation.logits(model, digits, preprocess=preprocess)
+    rounded = zoo.evaluation.logits(model, digits, preprocess=preprocess, dtype="bfloat16")
+    assert float((rounded - exact).abs().max()) < 0.1 * float(exact.abs().max())
+    assert model.threads == {threading.get_ident()}
 
 
 class Interrupted(nn.Module):

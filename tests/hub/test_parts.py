@@ -241,7 +241,8 @@ def test_a_disk_that_fails_in_the_background_fails_the_download(monkeypatch: pyt
 
     monkeypatch.setattr(parts, "_FLUSHED", 10)
     monkeypatch.setattr(os, "fsync", fails_once)
-    with Part("key") as part, pytest.raises(OSError, match="Input/output error"):
+    with Part("key") as part:
         part.write(b"0123456789")
-        part.finish()
+        with pytest.raises(OSError, match="Input/output error"):
+            part.finish()
     assert not failing

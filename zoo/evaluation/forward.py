@@ -1,12 +1,13 @@
 """A network's logits for the images of a data set: its mode, the batches, and the pieces in which they are computed."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, Self, TypeVar, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from zoo.data.image_file import to_pixels
 from zoo.data.image_set import Fingerprint, Images, ImageSet
@@ -155,8 +156,8 @@ class Pieces:
 
     Call it within its context, in which autocast keeps the converted weights.
 
-    A compiled network that is one graph, and so has no state of its own, computes as many pieces at once as there are
-    processors: each does without waiting for the others, which also decode images.
+    A network that is one graph, and so has no state of its own, computes as many pieces at once as there are processors
+    if it is compiled or computes in bfloat16: each does without waiting for the others, which also decode images.
     """
 
     def __init__(self, model: nn.Module, total: int, device: torch.device, precision: Precision, compile: bool) -> None:
@@ -195,17 +196,42 @@ class Pieces:
             with torch.autocast(self._device.type, enabled=False):
                 self._model = folded(self._model, images[:2])
         if not self._compile:
+            if is_processor and self._precision == "bfloat16" and self._total >= _MANY:
+                self._trace(images[:2])
             return
         self._at_once = min(self._at_once, len(images))
         if not (is_processor and self._runs_in_threads(images[: self._at_once])):
             self._model = compiled(self._model, is_frozen=is_processor)
+
+    def _trace(self, images: Tensor) -> None:
+        """Makes the network one graph for threads, if it is one.
+
+        Its modules might keep what they compute, which threads would mix up.
+        """
+        try:
+            traced = fx.symbolic_trace(self._model)
+            if torch.equal(traced(images), self._model(images)):
+                self._model, self._pool = traced, self._threads()
+        except Exception:  # it decides by values, or does what only its author knows
+            return
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Returns a thread for each processor. Its autocast keeps the converted weights from one piece to the next."""
+        contexts = threading.local()
+
+        def begin() -> None:
+            torch.set_num_threads(1)
+            contexts.autocast = self._autocast()
+            contexts.autocast.__enter__()  # it ends with the thread
+
+        return ThreadPoolExecutor(torch.get_num_threads(), initializer=begin)
 
     def _runs_in_threads(self, images: Tensor) -> bool:
         """Compiles the network as one graph for threads, one for each processor; False if there is none."""
         from torch._dynamo.exc import TorchDynamoException  # slow to import
 
         plain = self._model
-        pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+        pool = self._threads()
         try:
             self._model = compiled(plain, is_frozen=True, is_whole=True)
             pool.submit(self._run, images).result()
