@@ -7,6 +7,7 @@
 The photographs are those of ``imagenet_val_128.tar``, ``--copies`` times. ``THEIRS`` is the loop of timm's
 ``validate.py``: its data set, its loader with as many workers as cores, ``inference_mode``. timm runs as it comes, and
 with ``--amp bfloat16 --channels-last``; Zoo runs as it comes, with ``--compile`` and with ``--precision bfloat16``.
+``--int8 FILE.onnx`` adds a file that ``zoo export --precision int8`` wrote, which onnxruntime runs.
 Weights are random: speed does not depend on them. A compiled run is timed from its fifth batch on, when compiling and
 the photographs decoded meanwhile are over; the seconds to there are printed apart.
 
@@ -34,8 +35,9 @@ import zoo
 name, folder, (precision, *compiled), batch = sys.argv[1], sys.argv[2], sys.argv[3].split("+"), int(sys.argv[4])
 used = lambda: sum(os.times()[:4])
 moments, started, before = [], time.perf_counter(), used()
+model = name if name.endswith(".onnx") else zoo.create(name)
 report = zoo.evaluate(
-    zoo.create(name), folder, "validation", batch_size=batch, dtype=precision, compile=bool(compiled),
+    model, folder, "validation", batch_size=batch, dtype=precision, compile=bool(compiled),
     progress=lambda done, total: moments.append((done, time.perf_counter(), used())),
 )
 speed, cost = report.images_per_s, (used() - before) / report.n
@@ -141,14 +143,18 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--int8", help="the same network in int8, FILE.onnx")
     given = parser.parse_args()
+    if given.int8:
+        RUNS["zoo, int8"] = (OURS, "float32")
     speeds: dict[str, list[float]] = {name: [] for name in RUNS | BOUNDS}
     costs: dict[str, list[float]] = {name: [] for name in RUNS | BOUNDS}
     with tempfile.TemporaryDirectory() as folder:
         unpack(Path(os.environ["ZOO_DATA"], "imagenet_val_128.tar"), Path(folder), given.copies)
         for _ in range(given.runs):
             for name, (code, precision) in (RUNS | BOUNDS).items():
-                words = [given.model, str(Path(folder, "photographs")), precision, str(given.batch_size)]
+                model = given.int8 if "int8" in name else given.model
+                words = [model, str(Path(folder, "photographs")), precision, str(given.batch_size)]
                 command = [sys.executable, "-c", code, *words]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 count, speed, cost = json.loads(done.stdout)
@@ -157,7 +163,7 @@ def main() -> None:
                 costs[name].append(1000 * cost)
     names = list(RUNS)
     rows = []
-    for mine, other in ((1, 0), (2, 0), (4, 3), (5, 3)):
+    for mine, other in ((1, 0), (2, 0), (4, 3), (5, 3), *([(6, 3)] if given.int8 else [])):
         mine, other = names[mine], names[other]
         ratios = [a / b for a, b in zip(speeds[mine], speeds[other], strict=True)]
         medians = [f"{statistics.median(speeds[name]):.1f}" for name in (mine, other)]

@@ -46,6 +46,8 @@ def read() -> dict[str, dict[str, Any]]:
 
 
 def main(precision: str = "float32", *names: str) -> None:
+    if precision not in ("float32", "float16", "int8"):
+        raise SystemExit(__doc__)
     every = {weights.name: weights for weights in embedded()}
     for weights in [every[name] for name in names or every]:
         if read().get(precision, {}).get(weights.name, {}).get("sha256") == weights.sha256:

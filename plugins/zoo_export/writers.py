@@ -233,7 +233,7 @@ def quantize(source: Path, target: Path, inputs: Tensor) -> None:
             _reader(quantization.CalibrationDataReader, inputs),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
-            activation_type=quantization.QuantType.QInt8,
+            activation_type=quantization.QuantType.QUInt8,  # signed ones run as float32 where a sum follows
             weight_type=quantization.QuantType.QInt8,
             nodes_to_exclude=kept,
         )

@@ -4,6 +4,7 @@ import json
 import re
 import resource
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +106,20 @@ def test_int8_calibrates_on_training_images_alone(root: Path, monkeypatch: pytes
     assert calibration.fingerprint == training.fingerprint
     assert (images - training.pixels.float() / 255).abs().max() < 1e-6
     assert made.size < exports.made(root, "onnx").size / 2
+
+
+def test_onnxruntime_computes_int8_in_integers_sums_too(root: Path, tmp_path: Path) -> None:
+    """Its kernels for signed activations have no sums: what feeds one ran in float32."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "as_run.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(exports.made(root, "onnx", precision="int8").file), options)
+    kinds = Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+    assert (kinds["QLinearConv"], kinds["QLinearAdd"]) == (19, 9)
+    assert kinds["Conv"] == kinds["Add"] == 0
 
 
 def test_int8_without_a_data_set_is_an_error(tmp_path: Path) -> None:
