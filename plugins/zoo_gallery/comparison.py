@@ -12,7 +12,7 @@ import msgspec
 from zoo import __version__, registry, statistics
 from zoo.errors import MissingExtraError
 from zoo.system import storage
-from zoo_gallery.facts import Trained
+from zoo_gallery.facts import Curve, PatchScore, Trained
 from zoo_gallery.pages import Row
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ FILE = "compare.json"
 class Compared(msgspec.Struct, frozen=True):
     """Weights: the share of all images that is right, in per cent with its 95% interval, and the number of each class.
 
-    ``latency`` is in milliseconds; ``setting`` says where it was measured.
+    ``latency`` is that of a batch in milliseconds, ``speed`` in images per second; ``setting`` says where they were
+    measured. ``curves`` and ``patches`` are what attacks and transformations do to it, as far as that was measured.
     """
 
     name: str
@@ -32,7 +33,10 @@ class Compared(msgspec.Struct, frozen=True):
     params: int
     macs: int
     latency: float | None
+    speed: float | None
     setting: str
+    curves: tuple[Curve, ...]
+    patches: tuple[PatchScore, ...]
     top1: float
     interval: tuple[float, float]
     right: tuple[int, ...]
@@ -105,7 +109,7 @@ def read(folder: Path, rows: Mapping[str, Row]) -> Record | None:
 
 def _digest(trained: list[Trained]) -> str:
     files = [Path(__file__), Path(statistics.__file__), registry.resource(_ANSWERS)]
-    facts = [(it.name, it.weights.sha256, it.params, it.macs, it.latency) for it in trained]
+    facts = [(it.name, it.weights.sha256, it.params, it.macs, it.latency, it.failures) for it in trained]
     return hashlib.sha256(msgspec.json.encode([__version__, *map(storage.sha256_of, files), facts])).hexdigest()
 
 
@@ -121,11 +125,12 @@ def _together(data: str, sets: "list[AnswerSet]", rows: Mapping[str, Row]) -> To
     for number, is_right in zip(order, right, strict=True):
         row = rows[sets[number].name]
         low, high = statistics.wilson(int(is_right.sum()), n)
-        latency = row.trained.latency
+        latency, failures = row.trained.latency, row.trained.failures
         weights.append(
             Compared(
                 row.trained.name, row.link, row.trained.params, row.trained.macs,
-                latency.latency_ms if latency else None, latency.setting if latency else "",
+                latency.latency_ms if latency else None, latency.images_per_second if latency else None,
+                latency.setting if latency else "", failures.curves, failures.patches,
                 100 * int(is_right.sum()) / n, (100 * low, 100 * high),
                 tuple(np.bincount(labels[is_right], minlength=count).tolist()),
             )

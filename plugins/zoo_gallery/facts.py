@@ -171,6 +171,10 @@ class Latency(msgspec.Struct, frozen=True):
     torch: str
 
     @property
+    def images_per_second(self) -> float:
+        return 1000 * self.batch_size / self.latency_ms
+
+    @property
     def setting(self) -> str:
         """The place and way of the measurement: only latencies of one setting can be compared."""
         batch = f"{self.batch_size} image{'s' if self.batch_size > 1 else ''} a batch"

@@ -18,6 +18,7 @@ const draw = (name, attributes, ...children) => {
   return made;
 };
 const percent = (value) => `${value.toFixed(2)}%`;
+const between = ([low, high]) => `${low.toFixed(2)} to ${high.toFixed(2)}`;
 const count = (value) => value.toLocaleString("en");
 
 // ---- the choice ------------------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ function update() {
     return;
   }
   status.textContent = `${numbers.length} networks on ${count(shown.n)} images of ${shown.data}.`;
-  results.replaceChildren(...scores(numbers), ...differences(numbers), ...byClass(numbers));
+  results.replaceChildren(...scores(numbers), ...differences(numbers), ...byClass(numbers), ...robustness(numbers), ...speed(numbers));
 }
 
 // ---- drawings --------------------------------------------------------------------------------------------
@@ -74,8 +75,8 @@ const SHAPES = [
   (x, y) => `M${x} ${y + 6}l5.5 -10h-11z`,
 ];
 const marker = (order, x = 8, y = 8) => draw("path", { d: SHAPES[order](x, y), class: `c${order}` });
-const legend = (numbers) =>
-  make("ul", { className: "legend" }, ...numbers.map((number, order) =>
+const legend = (numbers, drawn = numbers) =>
+  make("ul", { className: "legend" }, ...drawn.map((number) => [number, numbers.indexOf(number)]).map(([number, order]) =>
     make("li", {}, draw("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" }, marker(order)), ` ${shown.weights[number].name}`)));
 
 const [WIDTH, LEFT, RIGHT, ROW] = [620, 190, 86, 30];
@@ -107,6 +108,40 @@ function dots(rows, label) {
   return svg;
 }
 
+const [TALL, BOTTOM] = [300, 52];
+
+// Lines of points [strength, per cent, interval] over strengths: each is [order, points].
+function curves(series, axis, label) {
+  const strengths = [...new Set(series.flatMap(([, points]) => points.map(([strength]) => strength)))].sort((a, b) => a - b);
+  const [low, reach] = [strengths[0], strengths.at(-1) - strengths[0] || 1];
+  const [left, right, foot] = [56, 20, TALL - BOTTOM];
+  const x = (value) => left + 8 + ((value - low) / reach) * (WIDTH - left - right - 16);
+  const y = (value) => foot - (value / 100) * (foot - 10);
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${TALL}`, class: "chart", role: "img", "aria-label": label });
+  const grid = draw("g", { class: "grid" });
+  for (let value = 0; value <= 100; value += 20) {
+    grid.append(draw("path", { d: `M${left} ${y(value)}H${WIDTH - right}` }));
+    grid.append(draw("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, `${value}`));
+  }
+  let last = -Infinity;
+  for (const strength of strengths.filter((value) => x(value) - last > 60 && ((last = x(value)), true))) {
+    grid.append(draw("text", { x: x(strength), y: foot + 20, "text-anchor": "middle" }, `${Number(strength.toPrecision(3))}`));
+  }
+  const titles = [
+    draw("text", { x: (left + WIDTH - right) / 2, y: TALL - 6, "text-anchor": "middle", class: "axis" }, axis),
+    draw("text", { x: 14, y: foot / 2, transform: `rotate(-90 14 ${foot / 2})`, "text-anchor": "middle", class: "axis" }, "right, %"),
+  ];
+  svg.append(grid, ...titles);
+  series.forEach(([order, points]) => {
+    svg.append(draw("polyline", { points: points.map(([strength, value]) => `${x(strength)},${y(value)}`).join(" "), class: `line c${order}` }));
+    points.forEach(([strength, value, interval]) => {
+      svg.append(draw("path", { d: `M${x(strength)} ${y(interval[0])}V${y(interval[1])}`, class: `whisker c${order}` }));
+      svg.append(marker(order, x(strength), y(value)));
+    });
+  });
+  return svg;
+}
+
 function table(label, heads, rows) {
   const cell = (value, column) => make(column ? "td" : "th", column ? { className: heads[column][1] } : { scope: "row" }, value);
   const head = make("thead", {}, make("tr", {}, ...heads.map(([name, kind]) => make("th", { scope: "col", className: kind }, name))));
@@ -121,22 +156,11 @@ function table(label, heads, rows) {
 
 function scores(numbers) {
   const all = numbers.map((number) => shown.weights[number]);
-  const hasTimes = all.some((one) => one.latency !== null);
   const rows = all.map((one, order) => [one.name, [[order, one.top1, one.interval]]]);
   const drawing = dots(rows, "Top-1 with 95% intervals. The table below has the numbers.");
-  const heads = [["Weights", ""], ["Top-1", "n"], ["95% interval", "whole"], ["Parameters", "n"], ["Multiply-adds", "n"]];
-  if (hasTimes) heads.push(["Latency, ms", "n"]);
-  const lines = all.map((one) => [
-    make("a", { href: one.page }, one.name), percent(one.top1), `${one.interval[0].toFixed(2)} to ${one.interval[1].toFixed(2)}`,
-    one.params ? count(one.params) : "", one.macs ? count(one.macs) : "", ...(hasTimes ? [one.latency === null ? "" : one.latency.toFixed(1)] : []),
-  ]);
-  const settings = [...new Set(all.map((one) => one.setting).filter(Boolean))];
-  return [
-    make("h2", {}, "How often each is right"),
-    make("figure", { className: "wide-figure" }, drawing),
-    table("Scores", heads, lines),
-    ...settings.map((setting) => make("p", { className: "note" }, `Latency: ${setting}.`)),
-  ];
+  const heads = [["Weights", ""], ["Top-1", "n"], ["95% interval", "whole"]];
+  const lines = all.map((one) => [make("a", { href: one.page }, one.name), percent(one.top1), between(one.interval)]);
+  return [make("h2", {}, "How often each is right"), make("figure", { className: "wide-figure" }, drawing), table("Scores", heads, lines)];
 }
 
 // Holm's correction, as zoo.statistics has it.
@@ -159,7 +183,7 @@ function differences(numbers) {
   const lines = pairs.map(([first, second, onlyFirst, onlySecond, , interval], i) => [
     `${shown.weights[first].name} and ${shown.weights[second].name}`,
     ((100 * (onlyFirst - onlySecond)) / shown.n).toFixed(2),
-    `${interval[0].toFixed(2)} to ${interval[1].toFixed(2)}`,
+    between(interval),
     count(onlyFirst), count(onlySecond),
     corrected[i] < 0.001 ? "< 0.001" : corrected[i].toFixed(3),
     corrected[i] < 0.05 ? `${shown.weights[first].name} is better` : "no difference is shown",
@@ -185,6 +209,59 @@ function byClass(numbers) {
     ...(isCut ? [make("p", { className: "note" }, `The ${MOST_CLASSES} classes on which they differ most, of ${rows.length}.`)] : []),
     make("details", {}, make("summary", {}, `Table of the ${rows.length} classes`), table("Classes", heads, lines)),
   ];
+}
+
+const listed = (names) => names.map((name, i) => (i ? (i === names.length - 1 ? " and " : ", ") : "") + name).join("");
+
+// What attacks and transformations leave: curves of the same images in one drawing.
+function robustness(numbers) {
+  const together = new Map();
+  numbers.forEach((number, order) =>
+    shown.weights[number].curves.forEach((curve) => {
+      const key = [curve.kind, curve.name, curve.unit, curve.fingerprint].join();
+      if (!together.has(key)) together.set(key, []);
+      together.get(key).push([number, order, curve]);
+    }),
+  );
+  const drawings = [...together.values()].flatMap((measured) => {
+    const [, , { kind, name, unit, data: split, n }] = measured[0];
+    const title = kind === "attack" ? `Attack ${name}` : name[0].toUpperCase() + name.slice(1);
+    const series = measured.map(([, order, curve]) => [order, curve.points.map((point) => [point.strength, point.top1, point.interval])]);
+    const strengths = [...new Set(series.flatMap(([, points]) => points.map(([strength]) => strength)))].sort((a, b) => a - b);
+    const at = (points, strength) => points.find(([value]) => value === strength);
+    const heads = [[unit, ""], ...measured.map(([number]) => [shown.weights[number].name, "n"])];
+    const cells = (strength) => series.map(([, points]) => at(points, strength)).map((point) => (point ? `${percent(point[1])} (${between(point[2])})` : ""));
+    const label = `Share that is right by strength: ${title}. The table below has the numbers.`;
+    return [
+      make("h3", {}, `${title}: ${count(n)} images of ${split}`),
+      make("figure", { className: "wide-figure" }, legend(numbers, measured.map(([number]) => number)), curves(series, `${name}: ${unit}`, label)),
+      make("details", {}, make("summary", {}, `Table of ${title}`), table(title, heads, strengths.map((strength) => [`${Number(strength.toPrecision(4))}`, ...cells(strength)]))),
+    ];
+  });
+  const all = numbers.map((number) => shown.weights[number]);
+  const patches = all.flatMap((one) =>
+    one.patches.map((patch) => {
+      const rate = `${percent(patch.rate)} (${between(patch.interval)}) of ${count(patch.n)} images of ${patch.data}`;
+      return make("p", {}, `A patch on ${percent(100 * patch.area)} of the picture makes ${one.name} answer ${patch.target} for ${rate}; without it, ${percent(patch.without)}.`);
+    }),
+  );
+  const without = all.filter((one) => !one.curves.length && !one.patches.length).map((one) => one.name);
+  const words = without.length ? [make("p", { className: "note" }, `Not measured under attack or transformation: ${listed(without)}.`)] : [];
+  return [make("h2", {}, "Robustness"), ...drawings, ...patches, ...words];
+}
+
+function speed(numbers) {
+  const all = numbers.map((number) => shown.weights[number]);
+  const timed = all.filter((one) => one.latency !== null);
+  const heads = [["Weights", ""], ["Parameters", "n"], ["Multiply-adds", "n"]];
+  if (timed.length) heads.push(["Latency, ms", "n"], ["Images per second", "n"]);
+  const times = (one) => (one.latency === null ? ["", ""] : [one.latency.toFixed(1), count(Number(one.speed.toPrecision(3)))]);
+  const lines = all.map((one) => [one.name, one.params ? count(one.params) : "", one.macs ? count(one.macs) : "", ...(timed.length ? times(one) : [])]);
+  const settings = [...new Set(timed.map((one) => one.setting))];
+  const without = all.filter((one) => one.latency === null).map((one) => one.name);
+  const words = settings.map((setting) => `Latency on ${setting}.`);
+  if (without.length) words.push(`Latency not measured for this site: ${listed(without)}.`);
+  return [make("h2", {}, "Size and speed"), table("Size and speed", heads, lines), make("p", { className: "note" }, words.join(" "))];
 }
 
 list((weights, number) => (names.some((name) => shown.weights.some((one) => one.name === name)) ? names.includes(weights.name) : number < 2));

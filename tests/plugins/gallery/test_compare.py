@@ -1,15 +1,22 @@
 """The page that compares weights: its numbers are those of zoo.evaluation, and its address holds the choice."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import browser
+from support import browser, small_site
 
 import zoo
 from zoo_gallery import site as gallery
+
+_DOCS = small_site.ROBUSTNESS.parent
+_TIMES = """\
+model,mode,hardware,device,threads,precision,backend,torch,batch_size,latency_ms
+resnet20.c10,inference,A machine,cpu,2,fp32,eager,2.12,4,8
+"""
 
 PAIR = ("resnet20.c10", "plain20.c10")
 
@@ -19,7 +26,10 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in ("jinja2", "pyarrow"):
         pytest.importorskip(module, reason=f"needs {module}")
     folder = tmp_path_factory.mktemp("compare") / "site"
-    gallery.build(folder, ["resnet20", "resnet32", "plain20", "hog_svm", "sift_bovw_knn", "hmax"])
+    timed = folder.with_name("latency.csv")
+    timed.write_text(_TIMES)
+    models = ["resnet20", "resnet32", "plain20", "hog_svm", "sift_bovw_knn", "hmax", "alexnet_small"]
+    gallery.build(folder, models, latency=timed, failures=[small_site.ROBUSTNESS, _DOCS / "patch.json"])
     return folder
 
 
@@ -112,3 +122,49 @@ def test_of_many_classes_those_are_drawn_that_differ_most_and_all_are_in_the_tab
     drawn = page.locator("#results svg.chart").nth(1).locator("text[text-anchor=end]").all_text_contents()
     assert len(drawn) == 12
     assert min(difference[name] for name in drawn) == sorted(difference.values())[-12]
+
+
+@pytest.mark.may_skip
+def test_curves_under_attack_are_those_of_the_file_and_what_was_not_measured_is_said(
+    page: Any, compared_address: str
+) -> None:
+    names = ["resnet20.c10", "alexnet_small.c10", "plain20.c10"]
+    page.goto(f"{compared_address}compare.html?" + "&".join(f"weights={name}" for name in names))
+    page.get_by_text("Table of Attack pgd").click()
+    measured = {
+        one["weights"]: one["points"]
+        for one in json.loads(small_site.ROBUSTNESS.read_bytes())
+        if one["method"]["name"] == "pgd"
+    }
+    region = page.get_by_role("region", name="Attack pgd")
+    heads = region.locator("thead th").all_inner_texts()[1:]
+    assert sorted(heads) == sorted(measured)
+    rows = [row.split("\t") for row in region.locator("tbody tr").all_inner_texts()]
+    for number, name in enumerate(heads):
+        expected = [(255 * point["epsilon"], point["accuracy"], *point["interval"]) for point in measured[name]]
+        shown = [(float(row[0]), *map(float, re.findall(r"[0-9.]+", row[1 + number]))) for row in rows]
+        assert shown == [pytest.approx(point, abs=0.006) for point in expected]
+    drawn = page.locator("figure", has=page.locator('svg[aria-label*="Attack pgd"]')).locator("polyline")
+    assert drawn.count() == 2
+    for line, name in zip(drawn.all(), heads, strict=True):
+        heights = [float(place.split(",")[1]) for place in line.get_attribute("points").split()]
+        falls = [point["accuracy"] for point in measured[name]]
+        assert (heights[-1] - heights[0]) / (falls[0] - falls[-1]) == pytest.approx((248 - 10) / 100)
+    page.get_by_text("Not measured under attack or transformation: plain20.c10.").wait_for()
+    patch = json.loads((_DOCS / "patch.json").read_bytes())
+    page.get_by_text(f"makes resnet20.c10 answer {patch['target_name']} for {patch['rate']:.2f}%").wait_for()
+
+
+@pytest.mark.may_skip
+def test_speed_has_its_machine_and_what_was_not_timed_is_said(page: Any, compared_address: str) -> None:
+    page.goto(f"{compared_address}compare.html?weights={PAIR[0]}&weights={PAIR[1]}")
+    rows = page.get_by_role("region", name="Size and speed").locator("tbody tr")
+    rows.first.wait_for()
+    facts = [zoo.info(name)["weights"][0] for name in PAIR]
+    timed, untimed = (row.locator("th, td").all_inner_texts() for row in rows.all())
+    assert timed[0] == PAIR[0] and untimed[0] == PAIR[1]
+    assert timed[3:] == ["8.0", "500"]  # batches of 4 in 8 ms
+    assert untimed[3:] == ["", ""]
+    assert int(timed[1].replace(",", "")) == 269_722 == facts[0].get("params", 269_722)
+    page.get_by_text("Latency on A machine, cpu, 2 threads, fp32, 4 images a batch, torch 2.12 eager.").wait_for()
+    page.get_by_text(f"Latency not measured for this site: {PAIR[1]}.").wait_for()
