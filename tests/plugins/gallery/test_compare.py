@@ -162,7 +162,7 @@ def test_speed_has_its_machine_and_what_was_not_timed_is_said(page: Any, compare
     rows.first.wait_for()
     facts = [zoo.info(name)["weights"][0] for name in PAIR]
     timed, untimed = (row.locator("th, td").all_inner_texts() for row in rows.all())
-    assert timed[0] == PAIR[0] and untimed[0] == PAIR[1]
+    assert [timed[0], untimed[0]] == [*PAIR]
     assert timed[3:] == ["8.0", "500"]  # batches of 4 in 8 ms
     assert untimed[3:] == ["", ""]
     assert int(timed[1].replace(",", "")) == 269_722 == facts[0].get("params", 269_722)
